@@ -1,0 +1,1 @@
+"""Tools with no business words. Imports nothing of Bursar."""
