@@ -1,0 +1,1 @@
+"""Bursar: payments and payouts that can be proven."""
