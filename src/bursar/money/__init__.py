@@ -1,0 +1,1 @@
+"""Currencies, amounts in integer minor units, and splitting without losing a unit."""

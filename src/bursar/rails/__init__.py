@@ -1,0 +1,1 @@
+"""Ways for money to leave: what a provider is asked, what it answered, and what that proves."""

@@ -1,0 +1,101 @@
+"""What a call to a provider may have done to the money.
+
+Four types, not a status field: a function that fails over takes `NotExecuted`, so failing over
+after a timeout does not type-check. They are tagged, so a stored one reads back as itself.
+"""
+
+import msgspec
+
+
+class Executed(msgspec.Struct, frozen=True, kw_only=True, tag_field="outcome", tag="executed"):
+    """The money has left. `cost_minor` is what the provider charges, same currency."""
+
+    provider_ref: str
+    amount_minor: int
+    currency: str
+    cost_minor: int = 0
+
+
+class Accepted(msgspec.Struct, frozen=True, tag_field="outcome", tag="accepted"):
+    """A promise. Only awaited or asked about; never failed over, never failed by us."""
+
+    provider_ref: str
+
+
+class NotExecuted(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="outcome", tag="not_executed"
+):
+    """Proven: this attempt moved nothing and never will.
+
+    `sent` is false when no byte of the request left, true when the provider said no.
+    `ours` marks a cause on our side (credentials, our balance at the provider): it burns no retry.
+    """
+
+    code: str
+    reason: str
+    retryable: bool
+    sent: bool
+    ours: bool = False
+
+
+class Unknown(msgspec.Struct, frozen=True, tag_field="outcome", tag="unknown"):
+    """It may have left, it may still leave. `reason` is a short stable token for people."""
+
+    reason: str
+
+
+Outcome = Executed | Accepted | NotExecuted | Unknown
+
+
+class StatusExecuted(msgspec.Struct, frozen=True, kw_only=True):
+    """The provider says that the money left, `amount_minor` of it."""
+
+    provider_ref: str
+    amount_minor: int
+    currency: str
+    cost_minor: int = 0
+
+
+class StatusPending(msgspec.Struct, frozen=True):
+    """The provider holds the instruction and will decide."""
+
+    provider_ref: str
+
+
+class StatusRejected(msgspec.Struct, frozen=True):
+    """The provider says that it will not execute. Whether that proves it: see `proof`."""
+
+    code: str
+    reason: str
+
+
+class StatusReturned(msgspec.Struct, frozen=True, kw_only=True):
+    """The money left, and `returned_minor` of it came back."""
+
+    provider_ref: str
+    amount_minor: int
+    currency: str
+    returned_minor: int
+    code: str
+    reason: str
+    cost_minor: int = 0
+
+
+class StatusNotFound(msgspec.Struct, frozen=True):
+    """The provider knows no instruction under our key, so far."""
+
+
+class StatusUnknown(msgspec.Struct, frozen=True):
+    """The inquiry itself failed or was unreadable. It says nothing about the money."""
+
+    reason: str
+
+
+Inquiry = (
+    StatusExecuted
+    | StatusPending
+    | StatusRejected
+    | StatusReturned
+    | StatusNotFound
+    | StatusUnknown
+)

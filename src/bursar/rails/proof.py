@@ -1,0 +1,142 @@
+"""What counts as proof. Pure rules over outcomes, contracts and the database's time.
+
+A payout may be sent elsewhere only after proof that it was not executed. Two things look like
+proof and are not: a "no" while an earlier send of ours may still be under way, and silence. The
+first is answered by the finality window, which runs from the *last* moment at which a byte could
+have left. The second is never answered by waiting alone: it ends in an incident.
+"""
+
+from datetime import datetime
+from typing import assert_never
+
+import msgspec
+
+from bursar.rails.contracts import Contract
+from bursar.rails.outcomes import (
+    Accepted,
+    Executed,
+    Inquiry,
+    NotExecuted,
+    Outcome,
+    StatusExecuted,
+    StatusNotFound,
+    StatusPending,
+    StatusRejected,
+    StatusReturned,
+    StatusUnknown,
+    Unknown,
+)
+
+
+class Release(msgspec.Struct, frozen=True):
+    """An attempt is over and moved nothing. `retry`: the payout may be sent again, anywhere."""
+
+    code: str
+    reason: str
+    retry: bool
+    burns_retry: bool
+
+
+def retry_elsewhere(proof: NotExecuted) -> Release:
+    """The only door to another attempt. It takes proof, so no `Unknown` gets through it (F16)."""
+    retry = proof.retryable or proof.ours
+    return Release(proof.code, proof.reason, retry=retry, burns_retry=retry and not proof.ours)
+
+
+def judge_submit(outcome: Outcome, contract: Contract, *, first_send: bool) -> Outcome:
+    """What one send's outcome proves about the attempt.
+
+    `first_send` means that no send of this attempt was ever begun before, by any worker. On a
+    later one, neither a definitive code nor "no byte left" speaks for the earlier send: `Unknown`
+    (F12). A code that the contract does not list is `Unknown` too (F14). The flags of a listed
+    code come from the contract.
+    """
+    if not isinstance(outcome, NotExecuted):
+        return outcome
+    if not first_send:
+        return Unknown(f"no_proof_on_resend:{outcome.code}")
+    return _listed(outcome.code, outcome.reason, contract) if outcome.sent else outcome
+
+
+def window_closes_at(
+    last_ambiguous_at: datetime | None, lease_until: datetime, contract: Contract
+) -> datetime:
+    """From when on negative evidence is proof; before it, none is (F11).
+
+    `last_ambiguous_at` is when the last send without a clear answer was given up, None if none
+    was recorded. `lease_until` is the latest end of any lease on the attempt: its holder may have
+    begun a request in the lease's last instant. Both aware; on the database's clock.
+    """
+    last_byte_at = lease_until + contract.request_deadline
+    if last_ambiguous_at is not None:
+        last_byte_at = max(last_byte_at, last_ambiguous_at)
+    if last_byte_at.tzinfo is None:
+        raise ValueError("times carry their zone")
+    return last_byte_at + contract.finality_window
+
+
+def judge_inquiry(
+    inquiry: Inquiry, contract: Contract, *, now: datetime, window_closes_at: datetime | None
+) -> Outcome:
+    """What the provider's answer about our key proves.
+
+    Positive answers count at once. `window_closes_at` is None only if nothing ambiguous was ever
+    sent: every send was clearly answered. Then a listed rejection is proof at once (the provider
+    takes its promise back), and "not found" contradicts the promise, so it proves nothing. With
+    a window, both are proof at or after its end and not before (F12, F13); "not found" only from
+    a provider whose inquiry forgets nothing. A return means that the money had left.
+
+    The amount is not judged here: see `as_instructed`.
+    """
+    closed = window_closes_at is not None and now >= window_closes_at
+    match inquiry:
+        case StatusExecuted() | StatusReturned():
+            return Executed(
+                provider_ref=inquiry.provider_ref,
+                amount_minor=inquiry.amount_minor,
+                currency=inquiry.currency,
+                cost_minor=inquiry.cost_minor,
+            )
+        case StatusPending(provider_ref):
+            return Accepted(provider_ref)
+        case StatusRejected(code, reason):
+            if window_closes_at is None or closed:
+                return _listed(code, reason, contract)
+            return Unknown(f"rejected_in_window:{code}")
+        case StatusNotFound():
+            if closed and contract.absence_is_proof:
+                reason = "the provider knows no such instruction after its finality window"
+                return NotExecuted(code="not_found", reason=reason, retryable=True, sent=True)
+            if window_closes_at is None:
+                return Unknown("not_found_after_promise")
+            return Unknown("not_found" if closed else "not_found_in_window")
+        case StatusUnknown(reason):
+            return Unknown(reason)
+        case _:
+            assert_never(inquiry)
+
+
+def as_instructed(outcome: Outcome, *, amount_minor: int, currency: str) -> Outcome:
+    """`outcome`, unless it executed another amount or currency than asked: then `Unknown` (F18).
+
+    For answers that carry no instruction to compare with, such as an inquiry's.
+    """
+    if isinstance(outcome, Executed) and (outcome.amount_minor, outcome.currency) != (
+        amount_minor,
+        currency,
+    ):
+        return Unknown("amount_mismatch")
+    return outcome
+
+
+def _listed(code: str, reason: str, contract: Contract) -> NotExecuted | Unknown:
+    listed = contract.reasons.get(code)
+    if listed is None:
+        return Unknown(f"unlisted_code:{code}")
+    return NotExecuted(
+        code=code,
+        reason=reason or listed.text,
+        retryable=listed.retryable,
+        ours=listed.ours,
+        sent=True,
+    )

@@ -1,0 +1,206 @@
+"""The seam to the network: one request out, one reply back, and whether a byte of it left.
+
+`request_bytes_written` decides whether a failed call is proven not to have happened, so it comes
+from what the connection reported, never from the class of an exception. In doubt it is true.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Protocol, Self
+
+import httpx
+import msgspec
+
+REPLY_BYTES_MAX: Final = 64 * 1024
+
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]+\Z")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*\Z")
+_HEADERS_STARTED: Final = ".send_request_headers.started"
+_BEFORE_REQUEST: Final = ("connection.connect_tcp.", "connection.start_tls.")
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request. `deadline_s` bounds all of it, from the first wait to the last byte."""
+
+    method: str
+    path: str
+    deadline_s: float
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b""
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """A complete reply. Header names are in lower case; the body is as received."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class TransportFailure(Exception):
+    """No complete reply. `reason` is a stable token.
+
+    `request_bytes_written` is false only if it is certain that no byte of the request left.
+    """
+
+    def __init__(self, *, request_bytes_written: bool, reason: str) -> None:
+        """Both facts; no detail of the underlying error, which may hold what we sent."""
+        super().__init__(reason)
+        self.request_bytes_written = request_bytes_written
+        self.reason = reason
+
+
+class Transport(Protocol):
+    """Sends one request at most once."""
+
+    async def send(self, request: Request) -> Response:
+        """The reply. Raises `TransportFailure`; a status such as 500 is a reply, not a failure."""
+        ...
+
+
+class _Trace:
+    """What the connection reported about one request, by httpcore's `trace` extension.
+
+    "Not written" needs a positive sign (the events of connecting) and no event beyond it, so an
+    httpcore that stops reporting, or reports in new words, makes us careful, not wrong.
+    """
+
+    def __init__(self) -> None:
+        self._connecting = False
+        self._beyond = False
+        self._sends = 0
+
+    async def __call__(self, event: str, _info: Mapping[str, object]) -> None:
+        if event.startswith(_BEFORE_REQUEST):
+            self._connecting = True
+            return
+        self._beyond = True
+        if event.endswith(_HEADERS_STARTED):
+            self._sends += 1
+            if self._sends > 1:  # raised before a byte of the second copy is written
+                raise httpx.LocalProtocolError("a request is sent once")
+
+    @property
+    def may_have_written(self) -> bool:
+        return self._beyond or not self._connecting
+
+
+class HttpxTransport:
+    """HTTP/1.1 over one pooled `httpx.AsyncClient`: keep-alive, no redirects, no proxies, no retry.
+
+    Waiting for a free connection happens in front of httpx, so that a request that timed out
+    there is known not to have been written.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        connections_max: int = 64,
+        keepalive_s: float = 20.0,
+        reply_bytes_max: int = REPLY_BYTES_MAX,
+    ) -> None:
+        """`connections_max` bounds the calls in flight; idle connections live `keepalive_s`."""
+        self._slots = asyncio.Semaphore(connections_max)
+        self._reply_bytes_max = reply_bytes_max
+        self._client = httpx.AsyncClient(
+            base_url=base_url,
+            follow_redirects=False,
+            trust_env=False,
+            timeout=None,  # noqa: S113 - each request has one deadline over all its phases
+            limits=httpx.Limits(
+                max_connections=connections_max,
+                max_keepalive_connections=connections_max,
+                keepalive_expiry=keepalive_s,
+            ),
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        )
+
+    async def __aenter__(self) -> Self:
+        """The transport itself; its connections close at exit."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close all connections."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections. Calls in flight fail."""
+        await self._client.aclose()
+
+    async def send(self, request: Request) -> Response:
+        """The complete reply, at most `reply_bytes_max` of body, within the deadline."""
+        outgoing = self._build(request)
+        trace = _Trace()
+        outgoing.extensions["trace"] = trace
+        queued = True
+        try:
+            async with asyncio.timeout(request.deadline_s), self._slots:
+                queued = False
+                return await self._exchange(outgoing)
+        except TimeoutError:
+            reason = "no_free_connection" if queued else "deadline_exceeded"
+        except _ReplyRefused as refused:
+            reason = refused.reason
+        except (httpx.HTTPError, OSError) as error:
+            reason = _reason(error)
+        raise TransportFailure(
+            request_bytes_written=not queued and trace.may_have_written, reason=reason
+        )
+
+    def _build(self, request: Request) -> httpx.Request:
+        usable = all(
+            _HEADER_NAME.match(name) and _HEADER_VALUE.match(value)
+            for name, value in request.headers.items()
+        )
+        if not usable:
+            raise TransportFailure(request_bytes_written=False, reason="header_unusable")
+        try:
+            return self._client.build_request(
+                request.method,
+                request.path,
+                headers=dict(request.headers),
+                content=request.body or None,
+            )
+        except (httpx.InvalidURL, ValueError):
+            raise TransportFailure(request_bytes_written=False, reason="request_unusable") from None
+
+    async def _exchange(self, outgoing: httpx.Request) -> Response:
+        reply = await self._client.send(outgoing, stream=True)
+        try:
+            if reply.headers.get("content-encoding", "identity") != "identity":
+                raise _ReplyRefused("reply_encoded")
+            chunks: list[bytes] = []
+            size = 0
+            async for chunk in reply.aiter_raw():
+                size += len(chunk)
+                if size > self._reply_bytes_max:
+                    raise _ReplyRefused("reply_too_large")
+                chunks.append(chunk)
+        finally:
+            await reply.aclose()
+        return Response(
+            status=reply.status_code, headers=dict(reply.headers), body=b"".join(chunks)
+        )
+
+
+class _ReplyRefused(Exception):
+    """A reply arrived that we do not read on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case httpx.ConnectError():
+            return "connect_failed"
+        case httpx.RemoteProtocolError():
+            return "reply_truncated"
+        case httpx.ReadError() | httpx.WriteError():
+            return "connection_reset"
+        case _:
+            return "transport_error"
