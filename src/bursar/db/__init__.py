@@ -1,0 +1,1 @@
+"""Postgres: finding it, starting it, migrating it, reaching it."""
