@@ -1,0 +1,1 @@
+"""The command line: one face over the same commands and queries as the API."""

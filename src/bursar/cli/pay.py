@@ -1,0 +1,161 @@
+"""`bursar pay`: a file of payouts, from its first line to the ledger's equation."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from bursar.cli import pay_report as report
+from bursar.cli.connection import Connection, resolve_connection
+from bursar.cli.errors import CommandRefused
+from bursar.cli.pay_run import Payer, Run
+from bursar.cli.payout_client import ApiError, PayoutClient
+from bursar.cli.payout_file import PayoutFileRefused, PayoutRow, read_payout_file
+from bursar.cli.progress import display_for
+from bursar.kit.clock import Clock, SystemClock
+from bursar.kit.ids import SystemIds, SystemRandomness
+
+EXIT_INTERRUPTED: Final = 130
+_REQUEST_TIMEOUT_S: Final = 30.0
+_CONNECT_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PayOptions:
+    """What the command line said. Seconds and counts."""
+
+    path: Path
+    url: str | None
+    api_key: str | None
+    demo_file: Path
+    concurrency: int
+    wait: bool
+    timeout_s: float
+    retry_refused: bool
+
+
+def pay(options: PayOptions, *, transport: httpx.AsyncBaseTransport | None = None) -> int:
+    """Run the command and print; the exit code. Raises `CommandRefused` for a bad file or API.
+
+    Nothing is sent unless every row of the file is good.
+    """
+    try:
+        rows = read_payout_file(options.path)
+    except PayoutFileRefused as refused:
+        summary = (
+            f"{options.path}: {refused.count:,} fault{'s' * (refused.count > 1)}, nothing moved"
+        )
+        raise CommandRefused(*refused.lines(), summary, code=report.EXIT_BAD_INPUT) from refused
+    connection = resolve_connection(options.url, options.api_key, options.demo_file)
+    print(f"{options.path}: {len(rows):,} payouts, {_totals(rows)}")
+    try:
+        return asyncio.run(_pay(rows, options, connection, transport))
+    except ApiError as error:
+        raise CommandRefused(str(error)) from error
+    except KeyboardInterrupt:
+        raise CommandRefused(
+            "Stopped. Payouts that were accepted go on; run the same command again to follow them.",
+            "Nothing is paid twice: rows that exist already are replayed.",
+            code=EXIT_INTERRUPTED,
+        ) from None
+
+
+async def _pay(
+    rows: Sequence[PayoutRow],
+    options: PayOptions,
+    connection: Connection,
+    transport: httpx.AsyncBaseTransport | None,
+) -> int:
+    clock = SystemClock()
+    async with httpx.AsyncClient(
+        base_url=connection.api_url,
+        headers={"Authorization": f"Bearer {connection.api_key}"},
+        timeout=httpx.Timeout(_REQUEST_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S, pool=None),
+        limits=httpx.Limits(max_connections=options.concurrency + 1, keepalive_expiry=30),
+        trust_env=not connection.loopback,
+        transport=transport,
+    ) as http:
+        deadline = clock.monotonic() + options.timeout_s
+        client = PayoutClient(http, clock=clock, randomness=SystemRandomness(), deadline=deadline)
+        for line in _short_of_funds(rows, await client.accounts(once=True)):
+            print(line)
+        run = await _run(rows, options, client, clock=clock, deadline=deadline)
+        print()
+        for line in report.result_lines(run):
+            print(line)
+        books: Mapping[str, Any] | None = None
+        with suppress(ApiError):
+            books = await client.accounts(once=True)
+    return _closing(run, books, options)
+
+
+async def _run(
+    rows: Sequence[PayoutRow],
+    options: PayOptions,
+    client: PayoutClient,
+    *,
+    clock: Clock,
+    deadline: float,
+) -> Run:
+    again = SystemIds().new("run") if options.retry_refused else None
+    with display_for(clock, len(rows)) as display:
+        payer = Payer(
+            client=client,
+            clock=clock,
+            display=display,
+            concurrency=min(options.concurrency, len(rows)),
+            deadline=deadline,
+            again_suffix=again,
+        )
+        return await payer.run(rows, wait=options.wait)
+
+
+def _closing(run: Run, books: Mapping[str, Any] | None, options: PayOptions) -> int:
+    """Print the books and what is left to do; the exit code."""
+    balanced = True
+    if books is None:
+        print("\nThe ledger could not be read: the API does not answer.")
+    else:
+        balanced = report.books_balance(books)
+        currencies = sorted({str(result.row.body["currency"]) for result in run.results})
+        for line in report.books_lines(books, currencies):
+            print(line)
+    left = run.open_count()
+    if left and options.wait:
+        print(f"\n{left:,} payouts are still open. Run the same command again to follow them.")
+    return report.exit_code(run, wait=options.wait, books_balance=balanced)
+
+
+def _totals(rows: Sequence[PayoutRow]) -> str:
+    return ", ".join(
+        f"{report.amount_text(minor, code)} {code}" for code, minor in _sums(rows).items()
+    )
+
+
+def _sums(rows: Sequence[PayoutRow]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for row in rows:
+        sums[str(row.body["currency"])] += int(row.body["amount"])
+    return sums
+
+
+def _short_of_funds(rows: Sequence[PayoutRow], accounts: Mapping[str, Any]) -> list[str]:
+    """A warning for each currency in which the file asks for more than is free.
+
+    Only a warning: rows may exist already, and the server decides row by row.
+    """
+    free: Counter[str] = Counter()
+    for account in accounts["data"]:
+        if account["role"] == "available":
+            free[account["currency"]] += account["balance"] - account["debits_pending"]
+    return [
+        f"Note: {report.amount_text(free[code], code)} {code} is free and the file asks for"
+        f" {report.amount_text(wanted, code)}: rows without funds will be refused."
+        for code, wanted in _sums(rows).items()
+        if wanted > free[code]
+    ]

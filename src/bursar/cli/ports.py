@@ -1,0 +1,43 @@
+"""Whether a TCP port is free, and whether a server on it is healthy."""
+
+import asyncio
+import errno
+import socket
+from contextlib import suppress
+from typing import Final
+
+_PROBE_S: Final = 2.0
+
+
+def port_fault(host: str, port: int) -> str | None:
+    """None if a server can listen there, else the reason. The port is free again afterwards."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"port {port} on {host} is taken by another program"
+            return f"port {port} on {host} cannot be used: {error.strerror or error}"
+    return None
+
+
+async def answers_healthy(host: str, port: int, path: str = "/health") -> bool:
+    """Whether `GET path` is answered with 200 within two seconds. Never raises `OSError`."""
+    writer = None
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(
+                f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+            )
+            return b" 200 " in await reader.readline() + b" "
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        if writer is not None:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()

@@ -1,0 +1,256 @@
+"""`bursar up`: the whole platform on one machine, kept alive until it is told to stop.
+
+Start: lock, ports, Postgres, migrations and roles, demo merchant, then API, worker and simulator.
+Stop (SIGINT, SIGTERM, SIGHUP): the children in reverse order, then Postgres. A second signal
+kills. Whatever is killed with SIGKILL, the supervisor included, the next start goes on from what
+was committed.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from bursar import bootstrap
+from bursar.cli.data_dir import DataDirLock, write_demo_file
+from bursar.cli.errors import CommandRefused
+from bursar.cli.ports import answers_healthy, port_fault
+from bursar.cli.supervisor import ChildSpec, Supervisor, backoff_s
+from bursar.db.embedded import EmbeddedPostgres
+from bursar.db.errors import DatabaseError
+from bursar.kit.clock import Clock, SystemClock
+from bursar.settings import Settings
+
+_PORT_WAIT_S: Final = 3.0
+_GRACE_S: Final = 10.0
+_POSTGRES_LOOK_S: Final = 0.5
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class SimOptions:
+    """How the simulated bank behaves: its seed and `name=value` rates."""
+
+    seed: int = 1
+    knobs: Sequence[str] = field(default=())
+
+
+def up(settings: Settings, sim: SimOptions) -> int:
+    """Run the platform until a signal; 0 after a clean stop.
+
+    Raises `CommandRefused` if the data directory or a port is taken or a part does not start.
+    """
+    if settings.mode == "production":
+        raise CommandRefused(
+            "`bursar up` makes a demo merchant and is for the sandbox; in production run"
+            " `bursar api` and `bursar worker`"
+        )
+    with DataDirLock(settings.data_dir):
+        _await_ports(settings)
+        return asyncio.run(_until_signal(_Platform(settings, sim)))
+
+
+def _await_ports(settings: Settings) -> None:
+    """Wait a little for ports that a killed predecessor is still giving up."""
+    wanted = [("API", "--api-port", settings.api_host, settings.api_port)]
+    if settings.bank_url is None:
+        wanted.append(("simulator", "--sim-port", settings.sim_host, settings.sim_port))
+        if settings.api_port == settings.sim_port:
+            raise CommandRefused("--api-port and --sim-port must differ", code=2)
+    deadline = time.monotonic() + _PORT_WAIT_S
+    for what, option, host, port in wanted:
+        while fault := port_fault(host, port):
+            if time.monotonic() > deadline:
+                raise CommandRefused(f"{what}: {fault}; choose another with {option}")
+            time.sleep(0.1)
+
+
+async def _until_signal(platform: "_Platform") -> int:
+    """Run the platform; stop it in order at the first signal, kill it at the second."""
+    loop = asyncio.get_running_loop()
+    running = asyncio.create_task(platform.run())
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            platform.announce("stopping (once more to kill)")
+            running.cancel()
+        else:
+            platform.kill()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        await running
+    except asyncio.CancelledError:
+        platform.announce("stopped")
+    return 0
+
+
+class _Platform:
+    """Postgres and the children of one run."""
+
+    def __init__(self, settings: Settings, sim: SimOptions) -> None:
+        self._settings = settings
+        self._clock: Clock = SystemClock()
+        self._server = bootstrap.embedded_server(settings)
+        self._supervisor = Supervisor(
+            child_specs(settings, sim),
+            environment=child_environment(settings),
+            clock=self._clock,
+            announce=self.announce,
+        )
+
+    def announce(self, line: str) -> None:
+        """One line for the person at the terminal."""
+        print(f"bursar: {line}", file=sys.stderr, flush=True)
+
+    def kill(self) -> None:
+        """End the children at once."""
+        self._supervisor.kill()
+
+    async def run(self) -> None:
+        """Start, show the banner, keep alive; whatever ends it, stop everything in order."""
+        started = self._clock.monotonic()
+        try:
+            if self._server is not None:
+                self.announce(f"starting Postgres in {self._settings.data_dir}")
+                await asyncio.to_thread(self._server.start)
+            dsns = await bootstrap.prepare_database(self._settings, self._server)
+            known_key = _known_key(self._settings.demo_file)
+            demo = await bootstrap.ensure_demo(self._settings, dsns, known_key=known_key)
+            write_demo_file(
+                self._settings.demo_file,
+                api_url=self._settings.api_url,
+                api_key=demo.api_key,
+                merchant_id=demo.merchant_id,
+            )
+            await self._supervisor.start()
+            took_s = self._clock.monotonic() - started
+            print(banner(self._settings, demo.api_key, took_s), flush=True)
+            await asyncio.gather(self._supervisor.watch(), self._keep_postgres())
+        finally:
+            await self._supervisor.stop(grace_s=_GRACE_S)
+            if self._server is not None:
+                await asyncio.to_thread(self._server.stop)
+
+    async def _keep_postgres(self) -> None:
+        """Start the server again when it is gone; the processes reconnect by themselves."""
+        server = self._server
+        if server is None:
+            return
+        address, failures = server.dsn(), 0
+        while True:
+            await self._clock.sleep(_POSTGRES_LOOK_S)
+            if await asyncio.to_thread(_pid_of, server) is not None:
+                continue
+            self.announce("Postgres is gone; starting it again")
+            try:
+                await asyncio.to_thread(server.start)
+            except DatabaseError as error:
+                failures += 1
+                self.announce(f"Postgres did not start: {error.detail}")
+                await self._clock.sleep(backoff_s(failures))
+                continue
+            failures = 0
+            self.announce("Postgres is back")
+            if server.dsn() != address:  # its old port was taken meanwhile
+                address = server.dsn()
+                self._supervisor.restart_all()
+
+
+def _pid_of(server: EmbeddedPostgres) -> int | None:
+    return server.pid
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Our environment with the settings that options may have changed."""
+    changed = {
+        "BURSAR_DATA_DIR": str(settings.data_dir.absolute()),
+        "BURSAR_API_HOST": settings.api_host,
+        "BURSAR_API_PORT": str(settings.api_port),
+        "BURSAR_SIM_HOST": settings.sim_host,
+        "BURSAR_SIM_PORT": str(settings.sim_port),
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**os.environ, **changed}
+
+
+def child_specs(settings: Settings, sim: SimOptions) -> list[ChildSpec]:
+    """Simulator (unless the settings name a bank), API and worker, in the order of their start."""
+    logs = settings.data_dir / "logs"
+
+    def spec(name: str, *arguments: str, port: tuple[str, int] | None = None) -> ChildSpec:
+        healthy = partial(answers_healthy, *port) if port is not None else _always
+        command = (sys.executable, "-m", "bursar", name, *arguments)
+        return ChildSpec(name, command, logs / f"{name}.log", healthy)
+
+    specs = []
+    if settings.bank_url is None:
+        specs.append(
+            spec(
+                "sim",
+                *sim_arguments(settings, sim),
+                port=(settings.sim_host, settings.sim_port),
+            )
+        )
+    host = "127.0.0.1" if settings.api_host in {"0.0.0.0", "::"} else settings.api_host  # noqa: S104 - a test
+    specs.append(spec("api", port=(host, settings.api_port)))
+    specs.append(spec("worker"))
+    return specs
+
+
+def sim_arguments(settings: Settings, sim: SimOptions) -> list[str]:
+    """The simulator's command line: where it listens, keeps its books and calls back."""
+    return [
+        *("--host", settings.sim_host),
+        *("--port", str(settings.sim_port)),
+        *("--data", str((settings.data_dir / "sim").absolute())),
+        *("--seed", str(sim.seed)),
+        *("--callback", f"{settings.api_url}/webhooks/provider"),
+        *(text for knob in sim.knobs for text in ("--knob", knob)),
+    ]
+
+
+async def _always() -> bool:
+    return True
+
+
+def _known_key(demo_file: Path) -> str | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(demo_file.read_bytes())["api_key"])
+    return None
+
+
+def banner(settings: Settings, api_key: str, took_s: float) -> str:
+    """What runs where, the demo key, and what to do next."""
+    bank = settings.provider_url + ("" if settings.bank_url else " (simulated)")
+    database = "of DATABASE_URL" if settings.database_url else f"embedded, in {settings.data_dir}"
+    usual = settings.data_dir == Settings.model_fields["data_dir"].default
+    where = "" if usual else f" --data-dir {settings.data_dir}"
+    return "\n".join(
+        [
+            "",
+            f"Bursar is up ({took_s:.1f} s, sandbox mode: nothing here moves real money)",
+            "",
+            f"  API       {settings.api_url}   (described at /openapi.json)",
+            f"  Bank      {bank}",
+            f"  Postgres  {database}",
+            f"  Logs      {settings.data_dir / 'logs'}",
+            f"  API key   {api_key}   (also in {settings.demo_file})",
+            "",
+            f"Next, in another terminal:  bursar pay examples/payouts.csv{where}",
+            "Stop with Ctrl-C.",
+            "",
+        ]
+    )

@@ -1,0 +1,121 @@
+"""Settings: read once at start from the environment (`BURSAR_*`), then handed in, never global.
+
+Secrets are `SecretStr`, so no log line or traceback shows them. The sandbox has well-known
+secrets of its own; production refuses to start with them.
+"""
+
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SANDBOX_BANK_API_KEY: Final = "sandbox-bank-key"
+SANDBOX_BANK_WEBHOOK_SECRET: Final = "sandbox-bank-webhook-secret"  # noqa: S105 - public by design
+_SANDBOX_SECRETS: Final = frozenset({SANDBOX_BANK_API_KEY, SANDBOX_BANK_WEBHOOK_SECRET})
+
+
+class SettingsInvalid(ValueError):
+    """The environment does not give usable settings. `problems` has one line for each fault."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """Everything a process is told from outside. Build it with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BURSAR_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    mode: Literal["sandbox", "production"] = "sandbox"
+    "Sandbox has public demo secrets and free money; production has neither."
+    data_dir: Path = Path("data")
+    "Where the embedded Postgres, logs and demo.json live."
+    database_url: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("BURSAR_DATABASE_URL", "DATABASE_URL")
+    )
+    "A Postgres to use instead of the embedded one; the role must be allowed to do what we ask."
+
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8026, ge=1, le=65535)
+    sim_host: str = "127.0.0.1"
+    sim_port: int = Field(default=8028, ge=1, le=65535)
+
+    bank_url: str | None = None
+    "Base URL of the bank; the simulator's unless given."
+    bank_api_key: SecretStr = SecretStr(SANDBOX_BANK_API_KEY)
+    bank_webhook_secret: SecretStr = SecretStr(SANDBOX_BANK_WEBHOOK_SECRET)
+    webhook_tolerance_s: int = Field(default=300, ge=1, le=3600)
+    "How far a webhook's timestamp may be from our clock, both ways."
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    engine_queue_max: int = Field(default=4096, ge=1, le=1_000_000)
+    "Commands waiting for a group; one more is answered 503 with Retry-After."
+    engine_group_max: int = Field(default=512, ge=1, le=100_000)
+    "Commands in one commit."
+    pool_size: int = Field(default=4, ge=2, le=200)
+    "Database connections of one process for reads, beside the engine's own."
+    worker_concurrency: int = Field(default=64, ge=1, le=4096)
+    "Provider calls in flight in one worker."
+    worker_poll_s: float = Field(default=1.0, gt=0, le=60)
+    "Fall-back when no notification arrives."
+    body_bytes_max: int = Field(default=65_536, ge=1024, le=16_777_216)
+    "Largest request body that the API reads."
+
+    @model_validator(mode="after")
+    def _production_has_its_own_secrets(self) -> Self:
+        if self.mode == "production":
+            for name in ("bank_api_key", "bank_webhook_secret"):
+                secret: SecretStr = getattr(self, name)
+                if secret.get_secret_value() in _SANDBOX_SECRETS:
+                    raise ValueError(f"BURSAR_{name.upper()} must be set in production mode")
+            if self.bank_url is None:
+                raise ValueError("BURSAR_BANK_URL must be set in production mode")
+            if self.database_url is None:
+                raise ValueError("DATABASE_URL must be set in production mode")
+        return self
+
+    @property
+    def api_url(self) -> str:
+        """Where this machine reaches the API."""
+        return f"http://{_reachable(self.api_host)}:{self.api_port}"
+
+    @property
+    def provider_url(self) -> str:
+        """Base URL of the bank, without a trailing slash."""
+        return (self.bank_url or f"http://{_reachable(self.sim_host)}:{self.sim_port}").rstrip("/")
+
+    @property
+    def demo_file(self) -> Path:
+        """Where `bursar up` leaves the demo merchant's key (mode 0600)."""
+        return self.data_dir / "demo.json"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from `overrides` (None = not given) over the environment over the defaults.
+
+    Raises `SettingsInvalid`; its lines name the variable and never repeat a secret's value.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = [_line(fault["loc"], fault["msg"]) for fault in error.errors()]
+    raise SettingsInvalid(problems)
+
+
+def _line(location: tuple[int | str, ...], message: str) -> str:
+    reason = message.removeprefix("Value error, ")
+    if not location:
+        return reason
+    name = str(location[0])
+    return f"{name if name.isupper() else f'BURSAR_{name.upper()}'}: {reason}"
+
+
+def _reachable(host: str) -> str:
+    """The loopback address for a server that listens on every interface."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - not a bind
