@@ -16,6 +16,7 @@ _DEFINITIVE: Final = (
     Reason("AC04", "The account is closed"),
     Reason("AC06", "The account is blocked"),
     Reason("AG01", "Credit transfers to this account are forbidden"),
+    Reason("AM03", "The bank does not serve this currency"),
     Reason("AM04", "Our account at the bank has too little money", retryable=True, ours=True),
     Reason("BE04", "The creditor's address is missing or wrong"),
     Reason("MD07", "The end customer has died"),
