@@ -150,7 +150,7 @@ def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
     """A fresh migrated database, cloned from a template in about 20 ms, dropped afterwards."""
     made = new_database(postgres)
     yield made
-    run_blocking(_drop(made))
+    run_blocking(drop(made))
 
 
 def new_database(server: EmbeddedPostgres, *, template: str = _TEMPLATE) -> Database:
@@ -169,7 +169,8 @@ async def _clone(server: EmbeddedPostgres, name: str, template: str) -> None:
         await admin.close()
 
 
-async def _drop(database: Database) -> None:
+async def drop(database: Database) -> None:
+    """Drop a database that `new_database` made."""
     admin = await connect(database.admin_dsn, name="tests")
     try:
         await drop_database(admin, database.name)

@@ -26,7 +26,7 @@ from urllib.parse import quote
 from bursar.db.account import Account, server_account
 from bursar.db.binaries import Binaries, choose_binaries
 from bursar.db.errors import PostgresFailed
-from bursar.db.place import PRIVATE_ROOT, DataDir, Memory
+from bursar.db.place import PRIVATE_ROOT, DataDir
 from bursar.db.postmaster import children, is_server, process_mark, read_pid_file
 from bursar.db.roles import ADMIN, DATABASE, load_or_make_passwords
 
@@ -60,6 +60,8 @@ _PR_SET_PDEATHSIG = 1
 # What a start may meet for a moment: dying backends of a killed server, a port just taken.
 _PASSING = ("pre-existing shared memory block", "Address already in use", "address already in use")
 _STARTS_MAX = 20
+# Servers that this process started, by pid: one that nobody waits for stays a zombie.
+_children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 class EmbeddedPostgres:
@@ -82,8 +84,6 @@ class EmbeddedPostgres:
         self._binaries = binaries
         self._settings = {**_SETTINGS, **(settings or {})}
         self._die_with_parent = die_with_parent
-        self._memory: Memory | None = None
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -92,8 +92,7 @@ class EmbeddedPostgres:
         file = read_pid_file(cluster) if cluster is not None else None
         if cluster is None or file is None:
             return None
-        if self._process is not None and self._process.pid == file.pid:
-            return file.pid if self._process.poll() is None else None
+        _reap(file.pid)
         return file.pid if is_server(file.pid, cluster) else None
 
     @property
@@ -115,11 +114,11 @@ class EmbeddedPostgres:
 
     def dsn(self, role: str = ADMIN, database: str = DATABASE) -> str:
         """How `role` reaches `database`. Holds the password: never log it."""
-        memory = self._recall()
+        memory = self._dir.recall()
         if memory is None or memory.port is None:
             raise PostgresFailed("the embedded server was never started")
         secret = quote(self.passwords()[role], safe="")
-        return f"postgresql://{role}:{secret}@{HOST}:{memory.port}/{database}"
+        return f"postgresql://{role}:{secret}@{HOST}:{memory.port}/{database}?sslmode=disable"
 
     def start(self) -> None:
         """Return with the server accepting connections; a running one is attached to.
@@ -129,15 +128,15 @@ class EmbeddedPostgres:
         account = server_account()
         self._dir.make(account)
         with self._dir.locked():
-            memory = self._recall() or self._dir.new_place(account)
-            self._remember(memory)
+            memory = self._dir.recall() or self._dir.new_place(account)
+            self._dir.remember(memory)
             cluster = self.cluster
             if self.pid is not None:
                 self._wait_ready(cluster)
                 if not memory.owner_lives:
                     memory = memory.owned_by_us()
                 file = read_pid_file(cluster)
-                self._remember(replace(memory, port=file.port if file else memory.port))
+                self._dir.remember(replace(memory, port=file.port if file else memory.port))
                 return
             binaries = self._usable_binaries(cluster, account)
             if not cluster.is_dir():
@@ -151,7 +150,7 @@ class EmbeddedPostgres:
 
         A server that another living process started or took over is left alone, unless forced.
         """
-        memory = self._recall()
+        memory = self._dir.recall()
         if memory is None or not (force or memory.owner_is_us):
             return
         with self._dir.locked():
@@ -180,21 +179,12 @@ class EmbeddedPostgres:
     def destroy(self) -> None:
         """Stop the server and delete its cluster. Cannot be undone; for tests."""
         self.stop(force=True)
-        memory = self._recall()
+        memory = self._dir.recall()
         if memory is not None:
             self._dir.forget(memory)
-        self._memory = None
-
-    def _recall(self) -> Memory | None:
-        self._memory = self._dir.recall() or self._memory
-        return self._memory
-
-    def _remember(self, memory: Memory) -> None:
-        self._dir.remember(memory)
-        self._memory = memory
 
     def _cluster_or_none(self) -> Path | None:
-        memory = self._recall()
+        memory = self._dir.recall()
         return self._dir.place_of(memory) / "cluster" if memory is not None else None
 
     def _usable_binaries(self, cluster: Path, account: Account | None) -> Binaries:
@@ -242,15 +232,15 @@ class EmbeddedPostgres:
     def _launch_until_ready(
         self, cluster: Path, binaries: Binaries, account: Account | None
     ) -> None:
-        memory = self._recall()
+        memory = self._dir.recall()
         if memory is None:
             raise PostgresFailed("the data directory lost its memory during the start")
         port = memory.port
         for _ in range(_STARTS_MAX):
             port = port if port is not None and _is_free(port) else _free_port()
-            self._remember(replace(memory, port=port).owned_by_us())
-            written = self._launch(cluster, binaries, account, port)
-            if self._wait_ready(cluster):
+            self._dir.remember(replace(memory, port=port).owned_by_us())
+            server, written = self._launch(cluster, binaries, account, port)
+            if self._wait_ready(cluster, server):
                 return
             tail = self._log_since(written)
             if not any(words in tail for words in _PASSING):
@@ -258,15 +248,17 @@ class EmbeddedPostgres:
             time.sleep(_POLL_S * 10)
         raise PostgresFailed(f"the server did not start in {_STARTS_MAX} tries")
 
-    def _launch(self, cluster: Path, binaries: Binaries, account: Account | None, port: int) -> int:
-        """Start the server process; returns how long its log was before."""
+    def _launch(
+        self, cluster: Path, binaries: Binaries, account: Account | None, port: int
+    ) -> tuple[subprocess.Popen[bytes], int]:
+        """Start the server process; returns it and how long its log was before."""
         settings = {**self._settings, "port": str(port)}
         flags = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
         if self._dir.log.exists() and self._dir.log.stat().st_size > _LOG_LIMIT_BYTES:
             self._dir.log.replace(self._dir.log.with_suffix(".log.old"))
         with self._dir.log.open("ab") as log:
             written = log.tell()
-            self._process = subprocess.Popen(  # noqa: S603 - our own arguments
+            server = subprocess.Popen(  # noqa: S603 - our own arguments
                 [str(binaries.postgres), "-D", str(cluster), *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -279,26 +271,24 @@ class EmbeddedPostgres:
                 group=account.gid if account else None,
                 extra_groups=[] if account else None,
             )
-        return written
+        _children[server.pid] = server
+        return server, written
 
-    def _wait_ready(self, cluster: Path) -> bool:
+    def _wait_ready(self, cluster: Path, server: subprocess.Popen[bytes] | None = None) -> bool:
         """Wait while the server starts. False: it ended; its log says why."""
         for _ in range(int(_READY_S / _POLL_S)):
             file = read_pid_file(cluster)
             if file is not None and file.ready and file.port and not _is_free(file.port):
                 return True
-            own = self._process
-            if (own.poll() is not None) if own is not None else (self.pid is None):
+            if (server.poll() is not None) if server is not None else (self.pid is None):
                 return False
             time.sleep(_POLL_S)
         raise PostgresFailed(f"the server was not ready after {_READY_S} s: see {self._dir.log}")
 
     def _gone_within(self, pid: int, seconds: float) -> bool:
         """Wait for the process itself: the pid file goes a little earlier."""
-        own = self._process
         for _ in range(int(seconds / _POLL_S)):
-            if own is not None and own.pid == pid:
-                own.poll()  # reaps it
+            _reap(pid)
             if process_mark(pid) is None:
                 return True
             time.sleep(_POLL_S)
@@ -308,6 +298,12 @@ class EmbeddedPostgres:
         with self._dir.log.open("rb") as log:
             log.seek(position)
             return log.read().decode("utf-8", "replace")
+
+
+def _reap(pid: int) -> None:
+    """If `pid` is a dead child of ours, let the kernel forget it."""
+    if pid in _children and _children[pid].poll() is not None:
+        del _children[pid]
 
 
 def _environment() -> dict[str, str]:

