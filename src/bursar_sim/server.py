@@ -1,0 +1,103 @@
+"""The HTTP server under every simulator: uvicorn, able to cut a connection without an answer."""
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_CUT = "bursar_sim.cut"
+_KEEP_ALIVE_S = 75
+"Longer than clients keep idle connections, so that the server never closes under a request."
+
+
+class _CuttableProtocol(HttpToolsProtocol):
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {_CUT: {"abort": self.transport.abort}}
+
+
+class NoAnswer(Response):
+    """A response that never answers: it holds the connection, then cuts it.
+
+    It ends early when the client gives up first, or when `released` is set.
+    """
+
+    def __init__(self, hold_s: float, released: asyncio.Event) -> None:
+        super().__init__()
+        self._hold_s = hold_s
+        self._released = released
+
+    async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
+        """Hold, cut, and return when the server knows that the connection is gone."""
+        waits = [
+            asyncio.ensure_future(_gone(receive)),
+            asyncio.ensure_future(self._released.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, timeout=self._hold_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            scope["extensions"][_CUT]["abort"]()
+        await _gone(receive)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class SimServer(uvicorn.Server):
+    """Calls `on_stop` when asked to stop, before it waits for requests under way."""
+
+    def __init__(self, app: ASGIApp, on_stop: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=_CuttableProtocol,
+                ws="none",
+                lifespan="on",
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._on_stop = on_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, within about a second."""
+        self._on_stop()
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises `OSError`."""
+    return socket.create_server((host, port), backlog=2048)
+
+
+def serve(server: SimServer, listener: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT, then return."""
+    if threading.current_thread() is not threading.main_thread():
+        server.run(sockets=[listener])
+        return
+
+    def already_stopped(_number: int, _frame: FrameType | None) -> None:
+        """Uvicorn raises the signal again after a clean stop; that must not kill us."""
+
+    before = {
+        number: signal.signal(number, already_stopped) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        server.run(sockets=[listener])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
