@@ -144,7 +144,7 @@ class HttpxTransport:
             reason = "no_free_connection" if queued else "deadline_exceeded"
         except _ReplyRefused as refused:
             reason = refused.reason
-        except (httpx.HTTPError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever went wrong: did a byte leave?
             reason = _reason(error)
         raise TransportFailure(
             request_bytes_written=not queued and trace.may_have_written, reason=reason
@@ -203,4 +203,4 @@ def _reason(error: Exception) -> str:
         case httpx.ReadError() | httpx.WriteError():
             return "connection_reset"
         case _:
-            return "transport_error"
+            return f"transport_error:{type(error).__name__}"
