@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         if self.mode == "production":
             for name in ("bank_api_key", "bank_webhook_secret"):
                 secret: SecretStr = getattr(self, name)
-                if secret.get_secret_value() in _SANDBOX_SECRETS:
+                if secret.get_secret_value().strip() in {"", *_SANDBOX_SECRETS}:
                     raise ValueError(f"BURSAR_{name.upper()} must be set in production mode")
             if self.bank_url is None:
                 raise ValueError("BURSAR_BANK_URL must be set in production mode")

@@ -49,7 +49,7 @@ def _checked(url: str, api_key: str) -> Connection:
         usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1) > 0
     except ValueError:
         usable = False
-    if not usable or not url.isascii() or not url.isprintable():
+    if not usable or not url.isascii() or not url.isprintable() or " " in url:
         raise CommandRefused(f"{url!a} is not a URL such as http://127.0.0.1:8026", code=2)
     if not api_key.isascii() or not api_key.isprintable() or not api_key.strip():
         raise CommandRefused("the API key is empty or has characters no key has", code=2)

@@ -125,7 +125,9 @@ def sim(context: typer.Context) -> None:
 
 @app.command()
 def pay(
-    file: Annotated[Path, typer.Argument(help="CSV of payouts; its format is in the README.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV of payouts; its format is in the README.")
+    ],
     *,
     url: Annotated[str | None, typer.Option(envvar="BURSAR_API_URL", help="The API.")] = None,
     api_key: Annotated[

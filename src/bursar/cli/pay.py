@@ -52,7 +52,7 @@ def pay(options: PayOptions, *, transport: httpx.AsyncBaseTransport | None = Non
         )
         raise CommandRefused(*refused.lines(), summary, code=report.EXIT_BAD_INPUT) from refused
     connection = resolve_connection(options.url, options.api_key, options.demo_file)
-    print(f"{options.path}: {len(rows):,} payouts, {_totals(rows)}")
+    print(f"{options.path}: {len(rows):,} payout{'s' * (len(rows) > 1)}, {_totals(rows)}")
     try:
         return asyncio.run(_pay(rows, options, connection, transport))
     except ApiError as error:
@@ -127,7 +127,8 @@ def _closing(run: Run, books: Mapping[str, Any] | None, options: PayOptions) -> 
             print(line)
     left = run.open_count()
     if left and options.wait:
-        print(f"\n{left:,} payouts are still open. Run the same command again to follow them.")
+        are, them = ("payout is", "it") if left == 1 else ("payouts are", "them")
+        print(f"\n{left:,} {are} still open. Run the same command again to follow {them}.")
     return report.exit_code(run, wait=options.wait, books_balance=balanced)
 
 

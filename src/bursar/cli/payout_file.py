@@ -127,9 +127,19 @@ def read_payout_file(path: Path) -> list[PayoutRow]:
 
 
 def parse_payouts(stream: io.BufferedReader) -> list[PayoutRow]:
-    """The rows of an open binary stream; `read_payout_file` without the file. Same promises."""
+    """The rows of an open binary stream, which is closed. `read_payout_file` without the file."""
+    start = stream.peek(2)[:2]
+    # Latin-1 keeps every byte as it is, so that a fault can name the byte.
+    with io.TextIOWrapper(stream, encoding="latin-1", newline=None) as text:
+        if start in _WIDE_MARKS:
+            raise _whole_file(f"the file is {_WIDE_MARKS[start]}, not UTF-8: save it as UTF-8")
+        return _judge(text)
+
+
+def _judge(text: io.TextIOWrapper) -> list[PayoutRow]:
+    """The rows, if nothing is wrong with any of them or with the file."""
     faults = _Faults()
-    lines = _decoded(_physical_lines(stream), faults)
+    lines = _decoded(_physical_lines(text), faults)
     header = next(lines, None)
     if header is None:
         faults.check()
@@ -138,12 +148,12 @@ def parse_payouts(stream: io.BufferedReader) -> list[PayoutRow]:
     rows: list[PayoutRow] = []
     first_seen: dict[str, int] = {}
     count = 0
-    for number, text in lines:
+    for number, line in lines:
         count += 1
         if count > ROWS_MAX:
             faults.add(number, "row", f"the file has more than {ROWS_MAX:,} rows: split it")
             break
-        values = _split(number, text, len(columns), faults)
+        values = _split(number, line, len(columns), faults)
         if values is not None:
             body = _read_row(number, dict(zip(columns, values, strict=True)), faults)
             _check_unique(number, body.get("reference"), first_seen, faults)
@@ -160,12 +170,8 @@ def _whole_file(reason: str) -> PayoutFileRefused:
     return PayoutFileRefused([Fault(0, "", reason)], 1)
 
 
-def _physical_lines(stream: io.BufferedReader) -> Iterator[tuple[int, str]]:
-    """Numbered lines as Latin-1, which keeps every byte; a long one is cut one byte too long."""
-    text = io.TextIOWrapper(stream, encoding="latin-1", newline=None)
-    start = stream.peek(2)[:2]
-    if start in _WIDE_MARKS:
-        raise _whole_file(f"the file is {_WIDE_MARKS[start]}, not UTF-8: save it as UTF-8")
+def _physical_lines(text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
+    """Numbered lines without their ends; a long one is cut one byte after the limit."""
     number, total = 0, 0
     while line := text.readline(LINE_BYTES_MAX + 1):
         number += 1

@@ -1,0 +1,102 @@
+"""The command as a process: exit codes, one line for what is expected to go wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bursar.cli.payout_file import read_payout_file
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def bursar(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `bursar` with a clean environment of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BURSAR_")}
+    clean.pop("DATABASE_URL", None)
+    return subprocess.run(
+        [sys.executable, "-m", "bursar", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=clean | environment,
+    )
+
+
+def test_help_names_every_command() -> None:
+    """It loads nothing that a command needs."""
+    done = bursar("--help")
+    assert done.returncode == 0
+    for command in ("up", "api", "worker", "sim", "pay", "verify", "doctor", "keys"):
+        assert f"\n  {command} " in done.stdout
+
+
+def test_help_is_quick() -> None:
+    """No driver, HTTP client or IBAN registry is imported for it."""
+    code = "import sys, bursar.cli.main; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(done.stdout.split())
+    assert loaded.isdisjoint({"asyncpg", "httpx", "schwifty", "pydantic", "fastapi", "uvicorn"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "line"),
+    [
+        (("pay", "missing.csv"), {}, 2, "missing.csv cannot be read: No such file or directory"),
+        (("pay",), {}, 2, "Missing argument 'FILE'"),
+        (("pay", "x.csv", "--concurrency", "0"), {}, 2, "Invalid value for '--concurrency'"),
+        (("frobnicate",), {}, 2, "No such command 'frobnicate'"),
+        (("doctor",), {"BURSAR_MODE": "x"}, 1, "BURSAR_MODE: "),
+        (("up", "--api-port", "0"), {}, 1, "BURSAR_API_PORT: "),
+        (("up", "--data-dir", "/dev/null/x"), {}, 1, "/dev/null/x cannot be used"),
+    ],
+)
+def test_what_goes_wrong_is_told_without_a_traceback(
+    arguments: tuple[str, ...], environment: dict[str, str], code: int, line: str
+) -> None:
+    """Code 2 for usage and input, 1 for the rest."""
+    done = bursar(*arguments, **environment)
+    assert done.returncode == code
+    assert line in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_file_lists_its_faults(tmp_path: Path) -> None:
+    """Lines on standard error, nothing on standard output."""
+    path = tmp_path / "p.csv"
+    path.write_bytes(b"reference,amount\nINV-1,-1\n")
+    done = bursar("pay", str(path))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "bursar: line 1: currency: this column is missing",
+        "line 1: beneficiary_name: this column is missing",
+        "line 1: beneficiary_iban: this column is missing",
+        "line 2: amount: '-1' is negative",
+        f"{path}: 4 faults, nothing moved",
+    ]
+
+
+def test_doctor_finds_what_up_needs(tmp_path: Path) -> None:
+    """And shows no secret."""
+    done = bursar("doctor", "--data-dir", str(tmp_path), BURSAR_BANK_API_KEY="k-6f1d")
+    assert done.returncode == 0
+    subjects = {line.split()[1] for line in done.stdout.splitlines()}
+    assert subjects >= {"python", "postgres", "data", "api", "sim", "demo", "setting"}
+    assert "k-6f1d" not in done.stdout
+
+
+def test_the_example_is_what_its_script_makes(tmp_path: Path) -> None:
+    """A thousand good rows, the same at every run."""
+    script = tmp_path / "make_payouts.py"
+    script.write_bytes((EXAMPLES / "make_payouts.py").read_bytes())
+    subprocess.run([sys.executable, str(script)], check=True, timeout=60)
+    assert (tmp_path / "payouts.csv").read_bytes() == (EXAMPLES / "payouts.csv").read_bytes()
+    rows = read_payout_file(EXAMPLES / "payouts.csv")
+    assert len(rows) == 1_000
+    assert {row.body["currency"] for row in rows} == {"EUR", "USD", "GBP", "JPY", "KWD", "USDC"}

@@ -1,0 +1,112 @@
+"""Settings come from the environment, are checked at once, and show no secret."""
+
+import os
+
+import pytest
+
+from bursar.settings import Settings, SettingsInvalid, load_settings
+
+PRODUCTION = {
+    "BURSAR_MODE": "production",
+    "BURSAR_BANK_URL": "https://bank.example/",
+    "BURSAR_BANK_API_KEY": "k-6f1d",
+    "BURSAR_BANK_WEBHOOK_SECRET": "w-93aa",
+    "DATABASE_URL": "postgresql://db.example/bursar",
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("BURSAR_") or name == "DATABASE_URL":
+            monkeypatch.delenv(name)
+
+
+def load(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Settings:
+    """Settings from exactly this environment."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+def test_defaults_are_a_sandbox_on_loopback() -> None:
+    """A newcomer sets nothing."""
+    settings = load_settings()
+    assert settings.mode == "sandbox"
+    assert settings.api_url == "http://127.0.0.1:8026"
+    assert settings.provider_url == "http://127.0.0.1:8028"
+
+
+def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And an option that was not given wins over nothing."""
+    monkeypatch.setenv("BURSAR_API_PORT", "9000")
+    monkeypatch.setenv("BURSAR_SIM_PORT", "9001")
+    settings = load_settings(api_port=9100, sim_port=None)
+    assert (settings.api_port, settings.sim_port) == (9100, 9001)
+
+
+def test_production_with_its_own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base URL has no slash at its end, whatever was given."""
+    assert load(monkeypatch, PRODUCTION).provider_url == "https://bank.example"
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"BURSAR_BANK_API_KEY": None}, "BURSAR_BANK_API_KEY must be set in production mode"),
+        (
+            {"BURSAR_BANK_WEBHOOK_SECRET": "sandbox-bank-webhook-secret"},
+            "BURSAR_BANK_WEBHOOK_SECRET must be set in production mode",
+        ),
+        (
+            {"BURSAR_BANK_WEBHOOK_SECRET": "sandbox-bank-key"},
+            "BURSAR_BANK_WEBHOOK_SECRET must be set in production mode",
+        ),
+        (
+            {"BURSAR_BANK_API_KEY": " "},
+            "BURSAR_BANK_API_KEY must be set in production mode",
+        ),
+        ({"BURSAR_BANK_URL": None}, "BURSAR_BANK_URL must be set in production mode"),
+        ({"DATABASE_URL": None}, "DATABASE_URL must be set in production mode"),
+    ],
+)
+def test_production_refuses_what_is_public(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, str | None], line: str
+) -> None:
+    """Everybody knows the sandbox's secrets."""
+    environment = {name: value for name, value in (PRODUCTION | change).items() if value}
+    with pytest.raises(SettingsInvalid) as invalid:
+        load(monkeypatch, environment)
+    assert invalid.value.problems == [line]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BURSAR_API_PORT", "0"),
+        ("BURSAR_API_PORT", "65536"),
+        ("BURSAR_API_PORT", "x"),
+        ("BURSAR_MODE", "staging"),
+        ("BURSAR_ENGINE_QUEUE_MAX", "-1"),
+        ("BURSAR_WORKER_POLL_S", "nan"),
+    ],
+)
+def test_a_bad_value_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """One line for each."""
+    with pytest.raises(SettingsInvalid) as invalid:
+        load(monkeypatch, {name: value})
+    (line,) = invalid.value.problems
+    assert line.startswith(f"{name}: ")
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F65: not by str, repr, a dump, or the error about another variable."""
+    settings = load(monkeypatch, PRODUCTION | {"DATABASE_URL": "postgresql://u:hunter2@h/d"})
+    monkeypatch.setenv("BURSAR_MODE", "other")
+    with pytest.raises(SettingsInvalid) as invalid:
+        load_settings()
+    text = f"{settings} {settings!r} {settings.model_dump()} {invalid.value} {invalid.value!r}"
+    for secret in ("hunter2", "k-6f1d", "w-93aa"):
+        assert secret not in text
