@@ -1,0 +1,1 @@
+"""Merchants, persons, API keys, and who may do what. See README.md."""

@@ -1,0 +1,93 @@
+"""Reads of identity, and the short memory of which keys are valid."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from bursar.db.pool import Pool
+from bursar.db.queries import load_queries
+from bursar.identity.model import Merchant, Principal, Role
+from bursar.kit.clock import Clock
+
+QUERIES = load_queries(__file__)
+
+TTL_S: Final = 0.5
+"""How long a valid key is believed without asking: a revoked one is refused within a second."""
+
+_REMEMBERED_MAX: Final = 10_000
+
+FindPrincipal = Callable[[bytes], Awaitable[Principal | None]]
+"""Who is behind the key with this hash; None if no key has it, or it is expired or revoked."""
+
+
+class KeyLine(msgspec.Struct, frozen=True):
+    """A key for a list: everything but what it is made of."""
+
+    id: str
+    prefix: str
+    merchant_id: str | None
+    person_name: str
+    role: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+async def find_principal(pool: Pool, key_hash: bytes) -> Principal | None:
+    """Who is behind a key, by the database's clock. Raises the driver's errors."""
+    row = await pool.fetchrow(QUERIES["principal_of_key"], key_hash)
+    if row is None:
+        return None
+    person_id, key_id, role, merchant_id, payout_fee_bps = row
+    return Principal(person_id, key_id, Role(role), merchant_id, payout_fee_bps)
+
+
+async def find_merchant(pool: Pool, merchant_id: str) -> Merchant | None:
+    """The merchant with this id."""
+    row = await pool.fetchrow(QUERIES["find_merchant"], merchant_id)
+    return None if row is None else Merchant(*row)
+
+
+async def person_name(pool: Pool, person_id: str) -> str | None:
+    """The name of a person, by which keys are made."""
+    name: str | None = await pool.fetchval(QUERIES["person_name"], person_id)
+    return name
+
+
+async def list_api_keys(pool: Pool, merchant_id: str | None) -> list[KeyLine]:
+    """The keys of one merchant, or of all, oldest first."""
+    rows = await pool.fetch(QUERIES["list_api_keys"], merchant_id)
+    return [KeyLine(*row) for row in rows]
+
+
+class KeyCache:
+    """Remembers valid keys for `TTL_S`.
+
+    Unknown ones are asked for each time: keys made up by the thousand push out no real ones.
+    """
+
+    def __init__(self, find: FindPrincipal, clock: Clock) -> None:
+        """`find` asks the database; `clock` measures the memory."""
+        self._find = find
+        self._clock = clock
+        self._known: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+
+    async def find(self, key_hash: bytes) -> Principal | None:
+        """Who is behind a key, at most `TTL_S` out of date. Raises the driver's errors."""
+        # The age counts from before the question: what is revoked later can't be believed longer.
+        asked_at = self._clock.monotonic()
+        known = self._known.get(key_hash)
+        if known is not None and asked_at - known[0] < TTL_S:
+            return known[1]
+        principal = await self._find(key_hash)
+        self._known.pop(key_hash, None)
+        if principal is not None:
+            self._known[key_hash] = (asked_at, principal)
+            if len(self._known) > _REMEMBERED_MAX:
+                self._known.popitem(last=False)
+        return principal
