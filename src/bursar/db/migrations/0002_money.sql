@@ -1,0 +1,191 @@
+-- Incidents, the ledger, payouts and their attempts. Amounts are minor units.
+
+CREATE TABLE incidents (
+    id text PRIMARY KEY,
+    merchant_id text NOT NULL,
+    kind text NOT NULL,
+    subject_id text NOT NULL,
+    amount bigint NOT NULL,
+    currency text NOT NULL,
+    detail text NOT NULL,
+    opened_at timestamptz NOT NULL
+);
+
+CREATE TABLE accounts (
+    address text PRIMARY KEY,
+    merchant_id text NOT NULL,
+    role text NOT NULL,
+    currency text NOT NULL,
+    limited boolean NOT NULL,
+    debits_pending bigint NOT NULL CHECK (debits_pending >= 0),
+    debits_posted bigint NOT NULL CHECK (debits_posted >= 0),
+    credits_pending bigint NOT NULL CHECK (credits_pending >= 0),
+    credits_posted bigint NOT NULL CHECK (credits_posted >= 0),
+    CONSTRAINT account_not_overdrawn
+        CHECK (NOT limited OR debits_pending + debits_posted <= credits_posted),
+    UNIQUE (merchant_id, currency, role)
+) WITH (fillfactor = 20);
+
+CREATE TABLE holds (
+    id text PRIMARY KEY,
+    merchant_id text NOT NULL,
+    subject_id text NOT NULL,
+    state text NOT NULL CHECK (state IN ('active', 'posted', 'voided', 'expired')),
+    created_at timestamptz NOT NULL,
+    ended_at timestamptz,
+    CONSTRAINT hold_ends_once CHECK ((state = 'active') = (ended_at IS NULL))
+) WITH (fillfactor = 80);
+CREATE UNIQUE INDEX one_active_hold ON holds (subject_id) WHERE state = 'active';
+
+-- No foreign keys to accounts: their rows are locked in the same transaction, and the check per
+-- row would cost more than the insert. `bursar verify` compares the two.
+CREATE TABLE transfers (
+    merchant_id text NOT NULL,
+    journal_seq bigint NOT NULL,
+    line integer NOT NULL,
+    id text NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('posted', 'pending', 'post', 'void', 'expire')),
+    recipe text NOT NULL,
+    subject_id text NOT NULL,
+    debit text NOT NULL,
+    credit text NOT NULL,
+    amount bigint NOT NULL CHECK (amount > 0),
+    currency text NOT NULL,
+    hold_id text,
+    pending_id text,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (merchant_id, journal_seq, line),
+    CHECK (debit <> credit),
+    CHECK ((kind = 'posted') = (hold_id IS NULL)),
+    CHECK ((kind IN ('post', 'void', 'expire')) = (pending_id IS NOT NULL))
+);
+CREATE UNIQUE INDEX pending_ends_once ON transfers (pending_id) WHERE pending_id IS NOT NULL;
+CREATE INDEX transfers_subject ON transfers (subject_id);
+CREATE INDEX transfers_pending_of_hold ON transfers (hold_id) WHERE kind = 'pending';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON transfers
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON transfers
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TABLE payout_references (
+    merchant_id text NOT NULL,
+    reference text NOT NULL,
+    payout_id text NOT NULL,
+    PRIMARY KEY (merchant_id, reference)
+);
+
+CREATE TABLE payouts (
+    id text PRIMARY KEY,
+    merchant_id text NOT NULL,
+    reference text NOT NULL,
+    amount bigint NOT NULL CHECK (amount > 0),
+    currency text NOT NULL,
+    fee bigint NOT NULL CHECK (fee >= 0),
+    state text NOT NULL,
+    version integer NOT NULL,
+    beneficiary_name text NOT NULL,
+    beneficiary_iban text NOT NULL,
+    description text NOT NULL,
+    priority smallint NOT NULL,
+    metadata jsonb NOT NULL,
+    due_at timestamptz NOT NULL,
+    next_attempt_at timestamptz,
+    expires_at timestamptz NOT NULL,
+    attempt_count integer NOT NULL,
+    retries_burned integer NOT NULL,
+    max_retries integer NOT NULL,
+    hold_id text NOT NULL,
+    provider text,
+    provider_ref text,
+    provider_cost bigint NOT NULL,
+    failure_code text,
+    failure_reason text,
+    amount_returned bigint NOT NULL,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    settled_at timestamptz,
+    CONSTRAINT returned_within_amount CHECK (amount_returned BETWEEN 0 AND amount)
+) WITH (fillfactor = 60);
+CREATE INDEX payouts_of_merchant ON payouts (merchant_id, created_at, id);
+CREATE INDEX payouts_waiting ON payouts (priority DESC, next_attempt_at)
+    WHERE state = 'funds_locked';
+
+CREATE TABLE attempts (
+    id text PRIMARY KEY,
+    merchant_id text NOT NULL,
+    payout_id text NOT NULL REFERENCES payouts (id),
+    number integer NOT NULL,
+    provider text NOT NULL,
+    provider_key text NOT NULL,
+    hold_id text NOT NULL,
+    amount bigint NOT NULL CHECK (amount > 0),
+    currency text NOT NULL,
+    begun_at timestamptz NOT NULL,
+    state text NOT NULL,
+    lease_token text NOT NULL,
+    lease_until timestamptz NOT NULL,
+    ambiguous_at timestamptz,
+    provider_ref text,
+    code text,
+    reason text,
+    inquire_at timestamptz,
+    inquiries integer NOT NULL,
+    proof_at timestamptz,
+    UNIQUE (payout_id, number)
+) WITH (fillfactor = 60);
+CREATE UNIQUE INDEX one_open_attempt ON attempts (payout_id)
+    WHERE state IN ('sending', 'unknown', 'accepted');
+CREATE INDEX attempts_to_inquire ON attempts (inquire_at) WHERE inquire_at IS NOT NULL;
+CREATE INDEX attempts_leased ON attempts (lease_until) WHERE state = 'sending';
+
+CREATE TABLE provider_keys (
+    provider text NOT NULL,
+    key text NOT NULL,
+    merchant_id text NOT NULL,
+    payout_id text NOT NULL,
+    attempt_id text NOT NULL,
+    hold_id text NOT NULL,
+    currency text NOT NULL,
+    PRIMARY KEY (provider, key)
+);
+
+CREATE TABLE facts (
+    merchant_id text NOT NULL,
+    attempt_id text NOT NULL REFERENCES attempts (id),
+    kind text NOT NULL CHECK (kind IN ('accepted', 'paid', 'failed', 'returned')),
+    item text NOT NULL,
+    provider_ref text,
+    amount bigint NOT NULL,
+    cost bigint NOT NULL,
+    code text,
+    reason text,
+    source text NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (attempt_id, kind, item)
+);
+
+CREATE TABLE inbox (
+    provider text NOT NULL,
+    event_id text NOT NULL,
+    body text NOT NULL,
+    received_at timestamptz NOT NULL,
+    result text NOT NULL,
+    tries integer NOT NULL,
+    next_try_at timestamptz,
+    PRIMARY KEY (provider, event_id)
+) WITH (fillfactor = 60);
+CREATE INDEX inbox_waiting ON inbox (next_try_at) WHERE next_try_at IS NOT NULL;
+
+GRANT SELECT, INSERT ON incidents, transfers TO bursar_api, bursar_worker;
+GRANT SELECT, INSERT, UPDATE ON accounts, holds, payouts TO bursar_api, bursar_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON payout_references TO bursar_api;
+GRANT SELECT ON payout_references TO bursar_worker;
+GRANT SELECT ON attempts, provider_keys, facts TO bursar_api;
+GRANT SELECT, INSERT, UPDATE ON attempts TO bursar_worker;
+GRANT SELECT, INSERT, UPDATE ON provider_keys TO bursar_worker;
+GRANT SELECT, INSERT ON facts TO bursar_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON inbox TO bursar_api;
+GRANT SELECT, UPDATE ON inbox TO bursar_worker;
+GRANT SELECT ON incidents, accounts, holds, transfers, payout_references, payouts, attempts,
+    provider_keys, facts, inbox TO bursar_auditor;

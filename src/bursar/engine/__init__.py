@@ -1,0 +1,1 @@
+"""Commands decided in memory and committed in groups. See README.md."""

@@ -1,0 +1,227 @@
+"""The engine: a queue of commands, one group in flight, and the way out of a lost commit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import msgspec
+import structlog
+
+from bursar.engine.errors import (
+    CommandFailed,
+    CommitUnknown,
+    ConstraintError,
+    ConstraintViolated,
+    OutcomeUnknown,
+    Overloaded,
+    StaleRow,
+    TransactionConflict,
+)
+from bursar.engine.group import (
+    Again,
+    Done,
+    Failed,
+    GroupRules,
+    Submission,
+    Verdict,
+    execute_group,
+    raise_or_value,
+)
+from bursar.engine.model import Command
+from bursar.engine.store import Store
+from bursar.kit.clock import Clock
+from bursar.kit.errors import BursarError
+from bursar.kit.ids import Ids, Randomness
+
+log = structlog.get_logger(__name__)
+Result = TypeVar("Result")
+
+GROUP_MAX = 256
+QUEUE_MAX = 4096
+CONFLICTS_MAX = 8
+UNDECIDED_MAX = 8
+SETTLE_DEADLINE_S = 20.0
+
+
+class _Waiting(msgspec.Struct, eq=False):
+    submission: Submission
+    future: asyncio.Future[Any]
+    rounds: int = 0
+
+
+class Engine:
+    """Runs commands in groups over a store. One per process; one group in flight."""
+
+    def __init__(  # noqa: PLR0913 - everything it needs is handed in, by name
+        self,
+        store: Store,
+        rules: GroupRules,
+        *,
+        clock: Clock,
+        ids: Ids,
+        randomness: Randomness,
+        on_wake: Callable[[frozenset[str]], None] = lambda _topics: None,
+        group_max: int = GROUP_MAX,
+        queue_max: int = QUEUE_MAX,
+    ) -> None:
+        """`on_wake` is told the topics of each committed group; it must not block."""
+        self._store = store
+        self._rules = rules
+        self._clock = clock
+        self._ids = ids
+        self._randomness = randomness
+        self._on_wake = on_wake
+        self._group_max = group_max
+        self._queue_max = queue_max
+        self._queue: deque[_Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def submit(self, command: Command[Result]) -> Result:
+        """Decide `command` in the next group and answer once that is committed.
+
+        Raises the command's `Refusal`; `Overloaded` if the queue is full (nothing happened);
+        `OutcomeUnknown` if the database could not say whether it committed; `CommandFailed`
+        for a fault of ours (nothing happened).
+        """
+        if len(self._queue) >= self._queue_max or self._closing:
+            raise Overloaded("Too many requests are waiting. Nothing was done.")
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(Submission(command), future))
+        self._arrived.set()
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run(), name="engine")
+        return cast("Result", await future)
+
+    async def close(self) -> None:
+        """Finish what is queued, then stop. Later submissions are refused as overloaded."""
+        self._closing = True
+        while self._queue and self._runner is not None and not self._runner.done():
+            await asyncio.sleep(0)
+            await asyncio.wait({self._runner}, timeout=0.05)
+        if self._runner is not None:
+            self._runner.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._runner
+        for waiting in self._queue:
+            _fail(waiting, Overloaded("The process is shutting down. Nothing was done."))
+        self._queue.clear()
+
+    async def _run(self) -> None:
+        while True:
+            while not self._queue:
+                self._arrived.clear()
+                await self._arrived.wait()
+            group = [self._queue.popleft() for _ in range(min(len(self._queue), self._group_max))]
+            try:
+                await self._run_group(group)
+            except asyncio.CancelledError:
+                for waiting in group:
+                    _fail(waiting, OutcomeUnknown("The process stopped before the answer."))
+                raise
+            except Exception:
+                log.exception("group_failed", size=len(group))
+                for waiting in group:
+                    _fail(waiting, CommandFailed("The request could not be carried out."))
+
+    async def _run_group(self, group: Sequence[_Waiting]) -> None:
+        """Run a group to its end; on a constraint violation each command runs alone."""
+        try:
+            verdicts = await self._commit([waiting.submission for waiting in group])
+        except ConstraintError as error:
+            if len(group) == 1:
+                log.warning("constraint_violated", constraint=error.constraint)
+                _fail(
+                    group[0],
+                    ConstraintViolated(
+                        "The database refused this change.", constraint=error.constraint
+                    ),
+                )
+                return
+            for waiting in group:
+                await self._run_group([waiting])
+            return
+        except (Overloaded, OutcomeUnknown) as error:
+            for waiting in group:
+                _fail(waiting, error)
+            return
+        for waiting, verdict in zip(group, verdicts, strict=True):
+            self._deliver(waiting, verdict)
+
+    def _deliver(self, waiting: _Waiting, verdict: Verdict) -> None:
+        if isinstance(verdict, Again):
+            waiting.rounds += 1
+            if waiting.rounds > UNDECIDED_MAX:
+                _fail(waiting, Overloaded("The request kept meeting others. Nothing was done."))
+                return
+            submission = waiting.submission
+            waiting.submission = Submission(submission.command, (*submission.extra, verdict.extra))
+            self._queue.appendleft(waiting)
+            return
+        _resolve(waiting, verdict)
+
+    async def _commit(self, submissions: Sequence[Submission]) -> list[Verdict]:
+        """Run the transaction until it is known to have committed or given up."""
+        for conflicts in range(CONFLICTS_MAX):
+            if conflicts:
+                await self._clock.sleep(self._randomness.uniform(0.0, 0.01 * 2**conflicts))
+            try:
+                return await self._attempt(submissions)
+            except (TransactionConflict, StaleRow) as conflict:
+                log.info("group_conflict", conflict=str(conflict), size=len(submissions))
+        raise Overloaded("The database is busy or away. Nothing was done.", retry_after_s=2)
+
+    async def _attempt(self, submissions: Sequence[Submission]) -> list[Verdict]:
+        group_id = self._ids.new("grp")
+        session = await self._store.begin()
+        try:
+            verdicts, changes = await execute_group(
+                submissions, session, group_id=group_id, ids=self._ids, rules=self._rules
+            )
+        except BaseException:
+            await session.rollback()
+            raise
+        try:
+            await session.commit()
+        except CommitUnknown:
+            if not await self._settle(group_id):
+                raise TransactionConflict("the lost commit never happened") from None
+        if changes.wakes:
+            self._on_wake(changes.wakes)
+        return verdicts
+
+    async def _settle(self, group_id: str) -> bool:
+        """Whether the group of a lost COMMIT is in the database, by its tombstone."""
+        deadline = self._clock.monotonic() + SETTLE_DEADLINE_S
+        pause_s = 0.05
+        while self._clock.monotonic() < deadline:
+            try:
+                committed = await self._store.entomb(group_id)
+            except TransactionConflict:
+                await self._clock.sleep(pause_s)
+                pause_s = min(pause_s * 2, 1.0)
+            else:
+                log.info("lost_commit_settled", group_id=group_id, committed=committed)
+                return committed
+        raise OutcomeUnknown("The change may or may not have been made. Ask again, same key.")
+
+
+def _fail(waiting: _Waiting, error: BursarError) -> None:
+    if not waiting.future.done():
+        waiting.future.set_exception(error)
+
+
+def _resolve(waiting: _Waiting, verdict: Done | Failed) -> None:
+    if waiting.future.done():
+        return
+    try:
+        value = raise_or_value(verdict)
+    except BursarError as error:
+        waiting.future.set_exception(error)
+    else:
+        waiting.future.set_result(value)

@@ -1,0 +1,205 @@
+"""The engine's store on Postgres, over asyncpg. Read committed; row locks carry the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+
+from bursar.db.connection import CONNECTION_ERRORS
+from bursar.db.pool import Pool
+from bursar.engine.errors import (
+    CommitUnknown,
+    ConstraintError,
+    StaleRow,
+    TransactionConflict,
+)
+from bursar.engine.model import GROUP_COMMITS, ChildSet, GroupCommit, Key, Row, Table
+from bursar.engine.working_set import Changes
+
+R = TypeVar("R", bound=Row)
+
+_RETRY = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+)
+COMMIT_DEADLINE_S = 10.0
+
+
+def _translated(error: Exception) -> Exception:
+    """An asyncpg error as the engine's: conflict, constraint, or the error itself."""
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return ConstraintError(error.constraint_name or "unnamed", str(error))
+    if isinstance(error, (*_RETRY, *CONNECTION_ERRORS)):
+        return TransactionConflict(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _columns(rows: Sequence[Row]) -> list[list[Any]]:
+    return [list(column) for column in zip(*map(msgspec.structs.astuple, rows), strict=True)]
+
+
+def _key_columns(table: Table[Any], keys: Sequence[Key]) -> list[list[str]]:
+    if len(table.key) == 1:
+        return [[str(key) for key in keys]]
+    return [list(column) for column in zip(*keys, strict=True)]
+
+
+class PostgresStore:
+    """Implements `Store`. `queries` are the named statements of all contexts, merged."""
+
+    def __init__(self, pool: Pool, queries: Mapping[str, str]) -> None:
+        """Takes its connections from `pool`: one at a time for groups."""
+        self._pool = pool
+        self._queries = queries
+
+    async def begin(self) -> PostgresSession:
+        """Open a transaction and read the database's time."""
+        try:
+            connection = await self._pool.acquire()
+        except Exception as error:
+            raise _translated(error) from error
+        session = PostgresSession(self._pool, connection, self._queries)
+        try:
+            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            session.now = await connection.fetchval(self._queries["transaction_time"])
+        except Exception as error:
+            await session.rollback()
+            raise _translated(error) from error
+        except BaseException:
+            await session.rollback()
+            raise
+        return session
+
+    async def entomb(self, group_id: str) -> bool:
+        """See `Store`. Waits for the lost transaction by its row lock on the group's id."""
+        try:
+            async with self._pool.acquire() as connection:
+                tombstone = await connection.fetchval(self._queries["entomb_group"], group_id)
+                if tombstone is not None:
+                    return False
+                committed = await connection.fetchval(self._queries["group_committed"], group_id)
+                return bool(committed)
+        except Exception as error:
+            raise _translated(error) from error
+
+    async def take_due(self, queue: str, limit: int, arguments: Mapping[str, Any]) -> list[str]:
+        """See `Store`: runs `due_<queue>(limit, *arguments)`."""
+        async with self._pool.acquire() as connection:
+            rows = await connection.fetch(self._queries[f"due_{queue}"], limit, *arguments.values())
+        return [row[0] for row in rows]
+
+
+class PostgresSession:
+    """Implements `Session` on one connection."""
+
+    now: datetime
+
+    def __init__(self, pool: Pool, connection: Any, queries: Mapping[str, str]) -> None:
+        """The connection, lent by `pool`, goes back at commit or rollback."""
+        self._pool = pool
+        self._connection = connection
+        self._queries = queries
+        self._ended = False
+
+    async def _fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        try:
+            rows: list[asyncpg.Record] = await self._connection.fetch(
+                self._queries[name], *arguments
+            )
+        except Exception as error:
+            raise _translated(error) from error
+        return rows
+
+    async def peek(self, table: Table[R], keys: Sequence[Key]) -> Sequence[R]:
+        """Runs `peek_<table>`."""
+        return await self._load(f"peek_{table.name}", table, keys)
+
+    async def lock(self, table: Table[R], keys: Sequence[Key]) -> Sequence[R]:
+        """Runs `lock_<table>`."""
+        return await self._load(f"lock_{table.name}", table, keys)
+
+    async def _load(self, name: str, table: Table[R], keys: Sequence[Key]) -> Sequence[R]:
+        records = await self._fetch(name, *_key_columns(table, keys))
+        load = table.load
+        return [load(*record) for record in records]
+
+    async def claim(self, table: Table[R], rows: Sequence[R]) -> Sequence[Key]:
+        """Runs `claim_<table>`; returns the keys it inserted."""
+        records = await self._fetch(f"claim_{table.name}", *_columns(rows))
+        if len(table.key) == 1:
+            return [record[0] for record in records]
+        return [tuple(record) for record in records]
+
+    async def children(self, child: ChildSet[R], parents: Sequence[str]) -> Sequence[R]:
+        """Runs `children_<name>`."""
+        records = await self._fetch(f"children_{child.name}", list(parents))
+        load = child.table.load
+        return [load(*record) for record in records]
+
+    async def write(self, changes: Changes) -> None:
+        """One statement per table: updates, then inserts, then unused claims let go."""
+        for table, rows in _in_order(changes.updates):
+            rows.sort(key=table.key_of)
+            updated = await self._fetch(f"update_{table.name}", *_columns(rows))
+            if len(updated) != len(rows):
+                raise StaleRow(f"{table.name}: {len(updated)} of {len(rows)} rows")
+        for table, rows in _in_order(changes.inserts):
+            if table is not GROUP_COMMITS:
+                await self._fetch(f"insert_{table.name}", *_columns(rows))
+        for table, keys in _in_order(changes.released):
+            await self._fetch(f"release_{table.name}", *_key_columns(table, keys))
+        for commit in changes.inserts.get(GROUP_COMMITS, ()):
+            await self._record_commit(commit)
+
+    async def _record_commit(self, commit: GroupCommit) -> None:
+        written = await self._fetch("insert_group_commits", commit.group_id, commit.at)
+        if not written:
+            raise TransactionConflict("another process settled this group as lost")
+
+    async def commit(self) -> None:
+        """COMMIT. A lost answer is `CommitUnknown`; a refusal is a conflict."""
+        try:
+            async with asyncio.timeout(COMMIT_DEADLINE_S):
+                await self._connection.execute("COMMIT")
+        except Exception as error:
+            await self._drop()
+            if isinstance(error, _RETRY) and not isinstance(error, asyncpg.QueryCanceledError):
+                raise _translated(error) from error
+            if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+                raise _translated(error) from error
+            raise CommitUnknown(str(error)) from error
+        except BaseException:
+            await self._drop()
+            raise
+        self._ended = True
+        await self._pool.release(self._connection)
+
+    async def rollback(self) -> None:
+        """ROLLBACK; a connection that can't is dropped."""
+        if self._ended:
+            return
+        try:
+            await self._connection.execute("ROLLBACK")
+        except BaseException:  # whatever happened, the connection is dropped
+            await self._drop()
+        else:
+            self._ended = True
+            await self._pool.release(self._connection)
+
+    async def _drop(self) -> None:
+        self._ended = True
+        with suppress(Exception):
+            self._connection.terminate()
+            await self._pool.release(self._connection)
+
+
+def _in_order(by_table: dict[Table[Any], list[Any]]) -> list[tuple[Table[Any], list[Any]]]:
+    return sorted(by_table.items(), key=lambda item: item[0].rank)

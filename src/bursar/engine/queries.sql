@@ -1,0 +1,123 @@
+-- The engine's own tables. Sets travel as arrays; a row's arrays stand in column order.
+
+-- name: transaction_time
+SELECT transaction_timestamp()
+
+-- name: claim_idempotency_keys
+INSERT INTO idempotency_keys
+    (merchant_id, key, fingerprint, outcome, status, body, resource_id, claimed_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::int[], $6::bytea[],
+                     $7::text[], $8::timestamptz[])
+    AS new (merchant_id, key, fingerprint, outcome, status, body, resource_id, claimed_at)
+ORDER BY merchant_id, key
+ON CONFLICT DO NOTHING
+RETURNING merchant_id, key
+
+-- name: lock_idempotency_keys
+SELECT k.merchant_id, k.key, k.fingerprint, k.outcome, k.status, k.body, k.resource_id,
+       k.claimed_at
+FROM idempotency_keys k
+JOIN unnest($1::text[], $2::text[]) AS wanted (merchant_id, key) USING (merchant_id, key)
+ORDER BY k.merchant_id, k.key
+FOR NO KEY UPDATE OF k
+
+-- name: update_idempotency_keys
+UPDATE idempotency_keys k
+SET fingerprint = new.fingerprint, outcome = new.outcome, status = new.status, body = new.body,
+    resource_id = new.resource_id, claimed_at = new.claimed_at
+FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::int[], $6::bytea[],
+            $7::text[], $8::timestamptz[])
+    AS new (merchant_id, key, fingerprint, outcome, status, body, resource_id, claimed_at)
+WHERE k.merchant_id = new.merchant_id AND k.key = new.key
+RETURNING k.key
+
+-- name: release_idempotency_keys
+DELETE FROM idempotency_keys k
+USING unnest($1::text[], $2::text[]) AS gone (merchant_id, key)
+WHERE k.merchant_id = gone.merchant_id AND k.key = gone.key
+
+-- name: lock_journal_heads
+SELECT merchant_id, seq, link_seq, hash
+FROM journal_heads
+WHERE merchant_id = ANY($1::text[])
+ORDER BY merchant_id
+FOR NO KEY UPDATE
+
+-- name: insert_journal_heads
+INSERT INTO journal_heads (merchant_id, seq, link_seq, hash)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[])
+
+-- name: update_journal_heads
+UPDATE journal_heads h
+SET seq = new.seq, link_seq = new.link_seq, hash = new.hash
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[])
+    AS new (merchant_id, seq, link_seq, hash)
+WHERE h.merchant_id = new.merchant_id
+RETURNING h.merchant_id
+
+-- name: insert_journal
+INSERT INTO journal (merchant_id, seq, kind, subject_id, actor, correlation_id, at, body)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[],
+                     $7::timestamptz[], $8::text[])
+
+-- name: insert_journal_links
+INSERT INTO journal_links (merchant_id, link_seq, first_seq, last_seq, previous_hash, hash)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[],
+                     $6::bytea[])
+
+-- name: insert_deliveries
+INSERT INTO deliveries (sink, merchant_id, seq)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
+
+-- name: insert_group_commits
+INSERT INTO group_commits (group_id, tombstone, at) VALUES ($1, false, $2)
+ON CONFLICT DO NOTHING
+RETURNING group_id
+
+-- name: entomb_group
+INSERT INTO group_commits (group_id, tombstone, at) VALUES ($1, true, clock_timestamp())
+ON CONFLICT DO NOTHING
+RETURNING group_id
+
+-- name: group_committed
+SELECT NOT tombstone FROM group_commits WHERE group_id = $1
+
+-- name: prune_group_commits
+-- A transaction can't outlive the role's idle and statement timeouts, so an hour is ample.
+DELETE FROM group_commits WHERE at < clock_timestamp() - interval '1 hour'
+
+-- name: notify
+SELECT pg_notify('bursar_wake', $1)
+
+-- name: journal_heads_all
+SELECT merchant_id, seq, link_seq, hash FROM journal_heads ORDER BY merchant_id
+
+-- name: insert_checkpoint
+INSERT INTO checkpoints (hash, heads, at) VALUES ($1, $2, clock_timestamp()) RETURNING id, at
+
+-- name: last_checkpoint
+SELECT id, hash, heads, at FROM checkpoints ORDER BY id DESC LIMIT 1
+
+-- name: journal_of_subject
+SELECT seq, kind, actor, correlation_id, at, body
+FROM journal WHERE merchant_id = $1 AND subject_id = $2 ORDER BY seq
+
+-- name: deliveries_waiting
+SELECT d.merchant_id, d.seq, j.kind, j.subject_id, j.actor, j.correlation_id, j.at, j.body
+FROM deliveries d JOIN journal j USING (merchant_id, seq)
+WHERE d.sink = $1
+ORDER BY d.merchant_id, d.seq
+LIMIT $2
+
+-- name: delete_deliveries
+DELETE FROM deliveries d
+USING unnest($2::text[], $3::bigint[]) AS done (merchant_id, seq)
+WHERE d.sink = $1 AND d.merchant_id = done.merchant_id AND d.seq = done.seq
+
+-- name: verify_links
+SELECT merchant_id, link_seq, first_seq, last_seq, previous_hash, hash
+FROM journal_links WHERE merchant_id = $1 ORDER BY link_seq
+
+-- name: verify_entries
+SELECT merchant_id, seq, kind, subject_id, actor, correlation_id, at, body
+FROM journal WHERE merchant_id = $1 ORDER BY seq

@@ -1,0 +1,134 @@
+"""All accounting of Bursar: one function per business event. Pure.
+
+Dr / Cr are debit and credit. `available` is what we owe the merchant and it may draw;
+`provider:clearing` is what we owe, or are owed by, providers; `bank` is money at our bank.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bursar.engine.model import JournalEntry
+from bursar.engine.working_set import WorkingSet
+from bursar.incidents.commands import open_incident
+from bursar.ledger.book import Book, Leg
+from bursar.ledger.model import AccountRole as Role
+from bursar.ledger.model import Hold
+
+
+class Payable(Protocol):
+    """What a recipe must know of a payout."""
+
+    @property
+    def id(self) -> str:
+        """Its identifier."""
+        ...
+
+    @property
+    def amount(self) -> int:
+        """Minor units for the beneficiary."""
+        ...
+
+    @property
+    def fee(self) -> int:
+        """Minor units for us, fixed when the payout was created."""
+        ...
+
+    @property
+    def currency(self) -> str:
+        """Of both."""
+        ...
+
+
+FUND_ROLES = (Role.BANK, Role.AVAILABLE, Role.RECEIVABLE)
+CREATE_ROLES = (Role.AVAILABLE, Role.PROVIDER_CLEARING, Role.FEES)
+OUTCOME_ROLES = (*CREATE_ROLES, Role.COSTS, Role.RECEIVABLE)
+
+
+def fund(ws: WorkingSet, entry: JournalEntry, *, amount: int, currency: str) -> None:
+    """Money arrived. Dr bank / Cr receivable for what is owed to us, the rest Cr available."""
+    book = Book(ws, entry, currency, recipe="fund", subject_id=entry.subject_id)
+    repaid = _repayable(book, amount)
+    book.post(
+        Leg(Role.BANK, Role.RECEIVABLE, repaid),
+        Leg(Role.BANK, Role.AVAILABLE, amount - repaid),
+    )
+
+
+def payout_created(
+    ws: WorkingSet, entry: JournalEntry, payout_id: str, *, amount: int, fee: int, currency: str
+) -> Hold:
+    """One hold: pending Dr available / Cr provider:clearing, and Dr available / Cr fees.
+
+    Raises `InsufficientFunds`.
+    """
+    book = Book(ws, entry, currency, recipe="payout_created", subject_id=payout_id)
+    return book.hold(
+        Leg(Role.AVAILABLE, Role.PROVIDER_CLEARING, amount),
+        Leg(Role.AVAILABLE, Role.FEES, fee),
+    )
+
+
+def payout_settled(
+    ws: WorkingSet, entry: JournalEntry, payout: Payable, *, hold_id: str, cost: int
+) -> None:
+    """Post the hold. The provider's charge is Dr costs / Cr provider:clearing."""
+    book = Book(ws, entry, payout.currency, recipe="payout_settled", subject_id=payout.id)
+    book.post_hold(hold_id)
+    book.post(Leg(Role.COSTS, Role.PROVIDER_CLEARING, cost))
+
+
+def payout_released(
+    ws: WorkingSet, entry: JournalEntry, payout: Payable, *, hold_id: str, recipe: str
+) -> None:
+    """Failed, cancelled or expired: the hold is given back. `recipe` names which."""
+    book = Book(ws, entry, payout.currency, recipe=recipe, subject_id=payout.id)
+    book.release_hold(hold_id, expired=recipe == "payout_expired")
+
+
+def payout_paid_late(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, cost: int) -> None:
+    """Paid though the hold was given back: an obligation, so it posts whatever is available."""
+    book = Book(ws, entry, payout.currency, recipe="payout_paid_late", subject_id=payout.id)
+    _oblige(ws, book, Role.PROVIDER_CLEARING, payout.amount, subject_id=payout.id, entry=entry)
+    _oblige(ws, book, Role.FEES, payout.fee, subject_id=payout.id, entry=entry)
+    book.post(Leg(Role.COSTS, Role.PROVIDER_CLEARING, cost))
+
+
+def payout_returned(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, amount: int) -> None:
+    """The provider gave `amount` back: Dr provider:clearing, repaying what is owed to us first.
+
+    Our fee is kept.
+    """
+    book = Book(ws, entry, payout.currency, recipe="payout_returned", subject_id=payout.id)
+    repaid = _repayable(book, amount)
+    book.post(
+        Leg(Role.PROVIDER_CLEARING, Role.RECEIVABLE, repaid),
+        Leg(Role.PROVIDER_CLEARING, Role.AVAILABLE, amount - repaid),
+    )
+
+
+def _repayable(book: Book, amount: int) -> int:
+    return min(amount, max(0, book.account(Role.RECEIVABLE).owed))
+
+
+def _oblige(  # noqa: PLR0913 - the recipe's own words
+    ws: WorkingSet,
+    book: Book,
+    credit: Role,
+    amount: int,
+    *,
+    subject_id: str,
+    entry: JournalEntry,
+) -> None:
+    """Take the free balance, and the rest from the merchant as a receivable with an incident."""
+    free = min(amount, max(0, book.account(Role.AVAILABLE).free))
+    book.post(Leg(Role.AVAILABLE, credit, free), Leg(Role.RECEIVABLE, credit, amount - free))
+    if amount > free:
+        open_incident(
+            ws,
+            entry,
+            kind="merchant_owes",
+            subject_id=subject_id,
+            amount=amount - free,
+            currency=book.account(Role.RECEIVABLE).currency,
+        )

@@ -1,0 +1,1 @@
+"""The payout: its machine, its attempts at providers, and what providers say of them."""

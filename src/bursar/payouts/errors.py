@@ -1,0 +1,61 @@
+"""Errors of payouts.
+
+BursarError
+└── Refusal
+    ├── DuplicateReference  409  the merchant has a payout with this reference
+    ├── PayoutNotFound      404  no such payout for this merchant
+    ├── AlreadyDispatched   409  it has left for the provider and can't be cancelled
+    ├── AlreadyEnded        409  it is over and can't be cancelled
+    ├── IllegalTransition   409  the machine has no such step
+    └── NotDue              409  a worker came too late or too early; nothing to do
+"""
+
+from bursar.kit.errors import Refusal
+
+
+class DuplicateReference(Refusal):
+    """The merchant has a payout with this reference."""
+
+    code = "duplicate_reference"
+    status = 409
+    title = "Duplicate reference"
+
+
+class PayoutNotFound(Refusal):
+    """No such payout for this merchant."""
+
+    code = "payout_not_found"
+    status = 404
+    title = "Payout not found"
+
+
+class AlreadyDispatched(Refusal):
+    """It has left for the provider and can't be cancelled."""
+
+    code = "already_dispatched"
+    status = 409
+    title = "Already dispatched"
+
+
+class AlreadyEnded(Refusal):
+    """It is over and can't be cancelled."""
+
+    code = "already_ended"
+    status = 409
+    title = "Already ended"
+
+
+class IllegalTransition(Refusal):
+    """The machine has no such step."""
+
+    code = "illegal_transition"
+    status = 409
+    title = "Illegal transition"
+
+
+class NotDue(Refusal):
+    """There is nothing to do for this worker: somebody was faster, or it is too early."""
+
+    code = "not_due"
+    status = 409
+    title = "Not due"

@@ -1,0 +1,197 @@
+"""Provider events: stored raw first, then applied as facts. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from bursar.engine.model import PLATFORM, Claim, CommandBase, Key, Needs, Peeked, Table
+from bursar.engine.working_set import WorkingSet
+from bursar.incidents.commands import open_incident
+from bursar.payouts.attempts import attempt_needs
+from bursar.payouts.errors import NotDue
+from bursar.payouts.model import (
+    ATTEMPTS,
+    INBOX,
+    PAYOUTS,
+    PROVIDER_KEYS,
+    Attempt,
+    InboxEvent,
+    ProviderKey,
+)
+from bursar.payouts.outcomes import Returned, Told, learn, learn_return
+from bursar.payouts.steps import remark
+from bursar.rails.contracts import CONTRACTS
+from bursar.rails.outcomes import Accepted, Executed, Outcome, StatusRejected, Unknown
+from bursar.rails.port import EventKind, ProviderEvent
+from bursar.rails.proof import as_instructed, judge_inquiry, window_closes_at
+
+_set = msgspec.structs.replace
+
+WAKE = "inbox"
+UNMATCHED_TRIES = 8
+UNMATCHED_PAUSE = timedelta(seconds=0.5)
+"""An event can outrun the commit that makes its key known; it is tried again, then looked at."""
+
+
+class ReceiveEvent(CommandBase, frozen=True, kw_only=True):
+    """Store a verified message as it came, once per (provider, event id)."""
+
+    provider: str
+    event_id: str
+    body: str
+
+    def needs(self, peeked: Peeked) -> Needs:
+        """Claims the event's row."""
+        return Needs(claims=(Claim(INBOX, self._row(peeked.now)),))
+
+    def decide(self, ws: WorkingSet) -> bool:
+        """True if it is new, False if it was known (F21)."""
+        if ws.claim(INBOX, self._row(ws.now)) is not None:
+            return False
+        ws.wake(WAKE)
+        return True
+
+    def _row(self, now: datetime) -> InboxEvent:
+        return InboxEvent(
+            provider=self.provider,
+            event_id=self.event_id,
+            body=self.body,
+            received_at=now,
+            result="",
+            tries=0,
+            next_try_at=now,
+        )
+
+
+class ApplyEvent(CommandBase, frozen=True, kw_only=True):
+    """Turn a stored event into what it says of its attempt, once."""
+
+    provider: str
+    event: ProviderEvent
+    retry_delay: timedelta
+
+    def peeks(self) -> tuple[tuple[Table[Any], Key], ...]:
+        """Whose the provider's key is."""
+        return ((PROVIDER_KEYS, self._key),)
+
+    @property
+    def _key(self) -> tuple[str, str]:
+        return (self.provider, self.event.provider_key)
+
+    def needs(self, peeked: Peeked) -> Needs:
+        """The event and, if its key is known, all that an outcome may touch."""
+        own = (INBOX, (self.provider, self.event.event_id))
+        owner = peeked.find(PROVIDER_KEYS, self._key)
+        if owner is None:
+            return Needs(locks=(own, (PROVIDER_KEYS, self._key)), journals=(PLATFORM,))
+        needs = attempt_needs(
+            payout_id=owner.payout_id,
+            attempt_id=owner.attempt_id,
+            hold_id=owner.hold_id,
+            merchant_id=owner.merchant_id,
+            currency=owner.currency,
+        )
+        return msgspec.structs.replace(needs, locks=(own, (PROVIDER_KEYS, self._key), *needs.locks))
+
+    def decide(self, ws: WorkingSet) -> None:
+        """Raises `NotDue` if it was applied already."""
+        stored = ws.get(INBOX, (self.provider, self.event.event_id))
+        if stored.result:
+            raise NotDue("The event was applied.")
+        owner = ws.find(PROVIDER_KEYS, self._key)
+        if owner is None:
+            self._unmatched(ws, stored)
+            return
+        result = self._apply(ws, owner)
+        ws.update(INBOX, _set(stored, result=result, tries=stored.tries + 1, next_try_at=None))
+
+    def _apply(self, ws: WorkingSet, owner: ProviderKey) -> str:
+        payout = ws.get(PAYOUTS, owner.payout_id)
+        attempt = ws.get(ATTEMPTS, owner.attempt_id)
+        told = Told("webhook", self.retry_delay)
+        if self.event.kind == EventKind.RETURNED:
+            learn_return(ws, payout, attempt, self._returned(), told)
+            return "applied"
+        outcome = self._outcome(ws, attempt)
+        if not isinstance(outcome, Unknown):
+            learn(ws, payout, attempt, outcome, told)
+            return "applied"
+        entry = remark(
+            ws,
+            payout,
+            "attempt.evidence",
+            {"attempt": attempt.id, "event": self.event.event_id, "reason": outcome.reason},
+        )
+        if outcome.reason == "amount_mismatch":
+            open_incident(
+                ws,
+                entry,
+                kind="amount_mismatch",
+                subject_id=payout.id,
+                amount=self.event.amount_minor,
+                currency=self.event.currency,
+            )
+        if attempt.inquire_at is not None:
+            ws.update(ATTEMPTS, _set(attempt, inquire_at=ws.now))
+        return "evidence"
+
+    def _outcome(self, ws: WorkingSet, attempt: Attempt) -> Outcome:
+        event = self.event
+        match event.kind:
+            case EventKind.ACCEPTED:
+                return Accepted(event.provider_ref)
+            case EventKind.FAILED:
+                contract = CONTRACTS[self.provider]
+                answered = attempt.state == "accepted" and attempt.ambiguous_at is None
+                closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
+                return judge_inquiry(
+                    StatusRejected(event.code or "", event.reason or ""),
+                    contract,
+                    now=ws.now,
+                    window_closes_at=None if answered else closes,
+                )
+            case _:
+                executed = Executed(
+                    provider_ref=event.provider_ref,
+                    amount_minor=event.amount_minor,
+                    currency=event.currency,
+                    cost_minor=event.cost_minor,
+                )
+                return as_instructed(
+                    executed, amount_minor=attempt.amount, currency=attempt.currency
+                )
+
+    def _returned(self) -> Returned:
+        event = self.event
+        return Returned(
+            provider_ref=event.provider_ref,
+            return_id=event.return_id or event.event_id,
+            amount=event.amount_minor,
+            code=event.code or "",
+            reason=event.reason or "",
+        )
+
+    def _unmatched(self, ws: WorkingSet, stored: InboxEvent) -> None:
+        tries = stored.tries + 1
+        if tries < UNMATCHED_TRIES:
+            pause = UNMATCHED_PAUSE * 2**stored.tries
+            ws.update(INBOX, _set(stored, tries=tries, next_try_at=ws.now + pause))
+            return
+        ws.update(INBOX, _set(stored, result="unmatched", tries=tries, next_try_at=None))
+        entry = ws.journal(
+            PLATFORM,
+            "event.unmatched",
+            stored.event_id,
+            {"provider": stored.provider, "provider_key": self.event.provider_key},
+        )
+        open_incident(
+            ws,
+            entry,
+            kind="unmatched_event",
+            subject_id=stored.event_id,
+            amount=self.event.amount_minor,
+            currency=self.event.currency,
+        )

@@ -1,0 +1,171 @@
+"""What a worker does for payouts: send, ask, apply events, take over, expire.
+
+Each job reads with no lock kept, calls out with no transaction open, and brings the outcome back
+as a command. Whoever dies in between leaves a lease that runs out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import msgspec
+import structlog
+
+from bursar.db.pool import Pool
+from bursar.engine.engine import Engine
+from bursar.engine.model import Origin
+from bursar.kit.backoff import full_jitter
+from bursar.kit.clock import Clock
+from bursar.kit.ids import Ids, Randomness
+from bursar.payouts.attempts import BeginAttempt, ExpireLease, RecordInquiry, RecordReply
+from bursar.payouts.commands import ExpirePayout
+from bursar.payouts.errors import NotDue
+from bursar.payouts.inbox import ApplyEvent
+from bursar.payouts.model import Attempt
+from bursar.payouts.store import attempt_now, inbox_body
+from bursar.rails.outcomes import NotExecuted, Outcome
+from bursar.rails.port import PayoutRail, WebhookVerifier
+from bursar.rails.proof import as_instructed, judge_inquiry, judge_submit, window_closes_at
+
+log = structlog.get_logger(__name__)
+
+LEASE_MARGIN_S = 3.0
+"""How much longer than the request's deadline a lease lasts."""
+RETRY_BASE_S = 0.5
+RETRY_CAP_S = 300.0
+
+
+class Jobs(msgspec.Struct, frozen=True):
+    """What the handlers work with."""
+
+    engine: Engine
+    pool: Pool
+    rails: Mapping[str, PayoutRail]
+    verifiers: Mapping[str, WebhookVerifier]
+    clock: Clock
+    ids: Ids
+    randomness: Randomness
+    worker_id: str
+
+    def origin(self) -> Origin:
+        """Ourselves, under a fresh correlation id."""
+        return Origin(self.worker_id, self.ids.new("cor"))
+
+    def retry_delay(self, attempt: int) -> timedelta:
+        """A jittered pause after try number `attempt`."""
+        seconds = full_jitter(
+            attempt, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S, randomness=self.randomness
+        )
+        return timedelta(seconds=seconds)
+
+
+async def send(jobs: Jobs, payout_id: str) -> None:
+    """Begin an attempt, call the provider once, record what came of it."""
+    (rail,) = jobs.rails.values()
+    lease_s = rail.contract.request_deadline_s + LEASE_MARGIN_S
+    attempt_id = jobs.ids.new("pa")
+    origin = jobs.origin()
+    lease_ends = jobs.clock.monotonic() + lease_s
+    begin = BeginAttempt(
+        origin=origin,
+        payout_id=payout_id,
+        attempt_id=attempt_id,
+        provider=rail.name,
+        provider_key=rail.contract.map_key(attempt_id),
+        lease_token=jobs.ids.new("ls"),
+        lease=timedelta(seconds=lease_s),
+    )
+    try:
+        begun = await jobs.engine.submit(begin)
+    except NotDue:
+        return
+    outcome: Outcome
+    if jobs.clock.monotonic() + rail.contract.request_deadline_s >= lease_ends:
+        # The commit took so long that the lease might end before the request does (F33).
+        outcome = NotExecuted(
+            code="lease_too_short",
+            reason="the lease would have ended before the request",
+            retryable=True,
+            sent=False,
+            ours=True,
+        )
+    else:
+        reply = await rail.submit(begun.instruction, correlation_id=origin.correlation_id)
+        outcome = judge_submit(reply, rail.contract, first_send=True)
+    await jobs.engine.submit(
+        RecordReply(
+            origin=origin,
+            attempt_id=attempt_id,
+            lease_token=begin.lease_token,
+            outcome=outcome,
+            retry_delay=jobs.retry_delay(begun.attempt.number),
+        )
+    )
+
+
+async def ask(jobs: Jobs, attempt_id: str) -> None:
+    """Ask the provider about an attempt by our key, and record what that proves."""
+    found = await attempt_now(jobs.pool, attempt_id)
+    if found is None:
+        return
+    attempt, now = found
+    rail = jobs.rails[attempt.provider]
+    origin = jobs.origin()
+    inquiry = await rail.inquire(attempt.provider_key, correlation_id=origin.correlation_id)
+    closes = None
+    if not _always_answered(attempt):
+        closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, rail.contract)
+    outcome = as_instructed(
+        judge_inquiry(inquiry, rail.contract, now=now, window_closes_at=closes),
+        amount_minor=attempt.amount,
+        currency=attempt.currency,
+    )
+    command = RecordInquiry(
+        origin=origin,
+        attempt_id=attempt_id,
+        asked_at_inquiry=attempt.inquiries,
+        outcome=outcome,
+        retry_delay=jobs.retry_delay(attempt.number),
+    )
+    try:
+        await jobs.engine.submit(command)
+    except NotDue:
+        log.debug("inquiry_outrun", attempt_id=attempt_id)
+
+
+def _always_answered(attempt: Attempt) -> bool:
+    """Whether every send of the attempt had a clear answer: a promise, and nothing ambiguous."""
+    return attempt.state == "accepted" and attempt.ambiguous_at is None
+
+
+async def apply_event(jobs: Jobs, inbox_key: str) -> None:
+    """Apply one stored event. `inbox_key` is provider/event id."""
+    provider, _, event_id = inbox_key.partition("/")
+    body = await inbox_body(jobs.pool, provider, event_id)
+    if body is None:
+        return
+    event = jobs.verifiers[provider].parse(body.encode())
+    command = ApplyEvent(
+        origin=jobs.origin(), provider=provider, event=event, retry_delay=jobs.retry_delay(1)
+    )
+    try:
+        await jobs.engine.submit(command)
+    except NotDue:
+        log.debug("event_outrun", inbox_key=inbox_key)
+
+
+async def take_over(jobs: Jobs, attempt_id: str) -> None:
+    """End the lease of a worker that fell silent."""
+    try:
+        await jobs.engine.submit(ExpireLease(origin=jobs.origin(), attempt_id=attempt_id))
+    except NotDue:
+        log.debug("lease_outrun", attempt_id=attempt_id)
+
+
+async def expire(jobs: Jobs, payout_id: str) -> None:
+    """Give up a payout whose time has run out."""
+    try:
+        await jobs.engine.submit(ExpirePayout(origin=jobs.origin(), payout_id=payout_id))
+    except NotDue:
+        log.debug("expiry_outrun", payout_id=payout_id)

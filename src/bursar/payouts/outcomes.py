@@ -1,0 +1,355 @@
+"""What an outcome does to an attempt, its payout and the books. Pure.
+
+One road for every source: the reply to a send, an inquiry's answer, a provider's event. Facts
+are recorded once each; the same fact again changes nothing, whatever its order of arrival.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+import msgspec
+
+from bursar.engine.working_set import WorkingSet
+from bursar.incidents.commands import open_incident
+from bursar.ledger import recipes
+from bursar.payouts.machine import (
+    HELD,
+    OPEN_ATTEMPT,
+    AttemptState,
+    Event,
+    State,
+    attempt_state,
+)
+from bursar.payouts.model import (
+    ATTEMPTS,
+    ATTEMPTS_OF_PAYOUT,
+    FACTS,
+    FACTS_OF_ATTEMPT,
+    PAYOUTS,
+    Attempt,
+    Fact,
+    Payout,
+)
+from bursar.payouts.steps import move, release, remark, settle
+from bursar.rails.outcomes import Accepted, Executed, NotExecuted, Outcome, Unknown
+from bursar.rails.proof import retry_elsewhere
+
+_set = msgspec.structs.replace
+
+INQUIRE_BASE = timedelta(seconds=1)
+INQUIRE_CAP = timedelta(seconds=60)
+AWAIT_EVENT = timedelta(seconds=5)
+"""How long a promise is awaited before the provider is asked about it."""
+
+
+class Returned(msgspec.Struct, frozen=True):
+    """Money came back: `amount` minor units, under the provider's `return_id`."""
+
+    provider_ref: str
+    return_id: str
+    amount: int
+    code: str
+    reason: str
+
+
+class Told(msgspec.Struct, frozen=True):
+    """Who told us (reply, inquiry, webhook), and the jittered delay of a possible retry."""
+
+    source: str
+    retry_delay: timedelta
+
+
+def inquire_after(inquiries: int) -> timedelta:
+    """The pause before inquiry number `inquiries` + 1: doubling from 1 s up to 60 s."""
+    doublings = min(inquiries, 10)
+    return min(INQUIRE_BASE * (1 << doublings), INQUIRE_CAP)
+
+
+def learn(ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Outcome, told: Told) -> None:
+    """Take in one outcome of an attempt: facts, attempt, payout, books, journal."""
+    match outcome:
+        case Executed():
+            _executed(ws, payout, attempt, outcome, told)
+        case Accepted():
+            _accepted(ws, payout, attempt, outcome, told)
+        case NotExecuted():
+            _not_executed(ws, payout, attempt, outcome, told)
+        case Unknown():
+            _unknown(ws, payout, attempt, outcome, told)
+        case _:
+            assert_never(outcome)
+
+
+def learn_return(
+    ws: WorkingSet, payout: Payout, attempt: Attempt, returned: Returned, told: Told
+) -> None:
+    """Money of this attempt came back. It had left, even if nobody told us so before."""
+    executed = Executed(
+        provider_ref=returned.provider_ref,
+        amount_minor=attempt.amount,
+        currency=attempt.currency,
+    )
+    learn(ws, payout, attempt, executed, told)
+    payout, attempt = ws.get(PAYOUTS, payout.id), ws.get(ATTEMPTS, attempt.id)
+    new = _fact(
+        ws,
+        attempt,
+        AttemptState.RETURNED,
+        told,
+        item=returned.return_id,
+        provider_ref=returned.provider_ref,
+        amount=returned.amount,
+        code=returned.code,
+        reason=returned.reason,
+    )
+    if not new:
+        return
+    note = {
+        "amount": returned.amount,
+        "code": returned.code,
+        "reason": returned.reason,
+        "attempt": attempt.id,
+    }
+    total = payout.amount_returned + returned.amount
+    if returned.amount <= 0 or total > payout.amount:
+        entry = remark(ws, payout, "payout.return_refused", note)
+        open_incident(
+            ws,
+            entry,
+            kind="return_exceeds_settled",
+            subject_id=payout.id,
+            amount=returned.amount,
+            currency=payout.currency,
+        )
+        return
+    ws.update(ATTEMPTS, _set(attempt, state=AttemptState.RETURNED))
+    if total == payout.amount and payout.state == State.SETTLED:
+        payout, entry = move(ws, payout, Event.RETURN, note=note, amount_returned=total)
+    else:
+        entry = remark(ws, payout, "payout.part_returned", note)
+        payout = _set(payout, amount_returned=total, updated_at=ws.now)
+        ws.update(PAYOUTS, payout)
+    recipes.payout_returned(ws, entry, payout, amount=returned.amount)
+
+
+def _executed(
+    ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Executed, told: Told
+) -> None:
+    new = _fact(
+        ws,
+        attempt,
+        AttemptState.PAID,
+        told,
+        provider_ref=outcome.provider_ref,
+        amount=outcome.amount_minor,
+        cost=outcome.cost_minor,
+    )
+    if not new:
+        return
+    was_open = attempt.state in OPEN_ATTEMPT
+    _close(ws, attempt, AttemptState.PAID, provider_ref=outcome.provider_ref)
+    others_open = any(
+        other.id != attempt.id and other.state in OPEN_ATTEMPT
+        for other in ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
+    )
+    state = State(payout.state)
+    if state in HELD and not others_open and (was_open or state == State.FUNDS_LOCKED):
+        settle(ws, payout, cost=outcome.cost_minor, provider_ref=outcome.provider_ref)
+        return
+    _paid_late(ws, payout, attempt, outcome, others_open=others_open)
+
+
+def _paid_late(
+    ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Executed, *, others_open: bool
+) -> None:
+    """Paid when we no longer expected it: an obligation. It posts, whatever is available (F25)."""
+    note = {
+        "attempt": attempt.id,
+        "cost": outcome.cost_minor,
+        "provider_reference": outcome.provider_ref,
+    }
+    if others_open or payout.state in (State.SETTLED, State.RETURNED, State.IN_REVIEW):
+        entry = remark(ws, payout, "payout.paid_again", note)
+        open_incident(
+            ws,
+            entry,
+            kind="possible_double_execution",
+            subject_id=payout.id,
+            amount=payout.amount,
+            currency=payout.currency,
+        )
+        again = _set(
+            payout,
+            provider_cost=payout.provider_cost + outcome.cost_minor,
+            updated_at=ws.now,
+        )
+        ws.update(PAYOUTS, again)
+    else:
+        again, entry = move(
+            ws,
+            payout,
+            Event.SETTLE,
+            note=note,
+            settled_at=ws.now,
+            provider_ref=outcome.provider_ref,
+            provider_cost=payout.provider_cost + outcome.cost_minor,
+            failure_code=None,
+            failure_reason=None,
+        )
+    recipes.payout_paid_late(ws, entry, again, cost=outcome.cost_minor)
+
+
+def _accepted(
+    ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Accepted, told: Told
+) -> None:
+    new = _fact(ws, attempt, AttemptState.ACCEPTED, told, provider_ref=outcome.provider_ref)
+    if attempt.state not in OPEN_ATTEMPT:
+        return
+    pause = inquire_after(attempt.inquiries) if told.source == "inquiry" else timedelta(0)
+    ws.update(
+        ATTEMPTS,
+        _set(
+            attempt,
+            state=AttemptState.ACCEPTED,
+            provider_ref=outcome.provider_ref,
+            lease_until=min(attempt.lease_until, ws.now),
+            inquire_at=ws.now + max(AWAIT_EVENT, pause),
+            inquiries=attempt.inquiries + (told.source == "inquiry"),
+        ),
+    )
+    if new and payout.state == State.SENDING:
+        move(
+            ws,
+            payout,
+            Event.ACCEPT,
+            note={"attempt": attempt.id, "provider_reference": outcome.provider_ref},
+            provider_ref=outcome.provider_ref,
+        )
+
+
+def _not_executed(
+    ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: NotExecuted, told: Told
+) -> None:
+    new = _fact(ws, attempt, AttemptState.FAILED, told, code=outcome.code, reason=outcome.reason)
+    if not new or attempt.state not in OPEN_ATTEMPT:
+        return
+    _close(
+        ws,
+        attempt,
+        AttemptState.FAILED,
+        code=outcome.code,
+        reason=outcome.reason,
+        proof_at=ws.now,
+    )
+    proof = retry_elsewhere(outcome)
+    burned = payout.retries_burned + proof.burns_retry
+    if payout.state == State.SENT or not proof.retry:
+        _give_up(ws, payout, Event.DECLINE, "payout_failed", outcome)
+    elif burned > payout.max_retries:
+        _give_up(ws, payout, Event.EXHAUST, "payout_failed", outcome)
+    else:
+        move(
+            ws,
+            payout,
+            Event.RETRY,
+            note={"attempt": attempt.id, "code": outcome.code, "reason": outcome.reason},
+            retries_burned=burned,
+            next_attempt_at=ws.now + told.retry_delay,
+        )
+
+
+def _give_up(
+    ws: WorkingSet, payout: Payout, event: Event, recipe: str, outcome: NotExecuted
+) -> None:
+    release(ws, payout, event, recipe=recipe, code=outcome.code, reason=outcome.reason)
+
+
+def _unknown(
+    ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Unknown, told: Told
+) -> None:
+    """It may have left: the attempt stays with its provider, which is asked by our key (F9)."""
+    if attempt.state not in OPEN_ATTEMPT:
+        return
+    asked = told.source == "inquiry"
+    changes: dict[str, Any] = {
+        "reason": outcome.reason,
+        "inquire_at": ws.now + inquire_after(attempt.inquiries),
+        "inquiries": attempt.inquiries + asked,
+    }
+    if attempt.state == AttemptState.SENDING:
+        ended: datetime = min(attempt.lease_until, ws.now)
+        changes |= {
+            "state": AttemptState.UNKNOWN,
+            "lease_until": ended,
+            "ambiguous_at": ended,
+        }
+        remark(
+            ws,
+            payout,
+            "attempt.unknown",
+            {"attempt": attempt.id, "reason": outcome.reason, "source": told.source},
+        )
+    ws.update(ATTEMPTS, _set(attempt, **changes))
+    if outcome.reason == "amount_mismatch" and attempt.reason != outcome.reason:
+        entry = remark(ws, payout, "attempt.mismatch", {"attempt": attempt.id})
+        open_incident(
+            ws,
+            entry,
+            kind="amount_mismatch",
+            subject_id=payout.id,
+            amount=payout.amount,
+            currency=payout.currency,
+        )
+
+
+def _close(ws: WorkingSet, attempt: Attempt, otherwise: AttemptState, **changes: Any) -> None:
+    """End an attempt in the state that its facts give."""
+    kinds = [fact.kind for fact in ws.children(FACTS_OF_ATTEMPT, attempt.id)]
+    ws.update(
+        ATTEMPTS,
+        _set(
+            attempt,
+            state=attempt_state(kinds, otherwise),
+            lease_until=min(attempt.lease_until, ws.now),
+            inquire_at=None,
+            **changes,
+        ),
+    )
+
+
+def _fact(  # noqa: PLR0913 - the columns of a fact, by name
+    ws: WorkingSet,
+    attempt: Attempt,
+    kind: AttemptState,
+    told: Told,
+    *,
+    item: str = "",
+    provider_ref: str | None = None,
+    amount: int = 0,
+    cost: int = 0,
+    code: str | None = None,
+    reason: str | None = None,
+) -> bool:
+    """Record a fact. False if it was known: then it has had its effect (F21, F22)."""
+    known = ws.children(FACTS_OF_ATTEMPT, attempt.id)
+    if any(fact.kind == kind and fact.item == item for fact in known):
+        return False
+    ws.insert(
+        FACTS,
+        Fact(
+            merchant_id=attempt.merchant_id,
+            attempt_id=attempt.id,
+            kind=kind,
+            item=item,
+            provider_ref=provider_ref,
+            amount=amount,
+            cost=cost,
+            code=code,
+            reason=reason,
+            source=told.source,
+            at=ws.now,
+        ),
+    )
+    return True

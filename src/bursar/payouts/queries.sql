@@ -1,0 +1,293 @@
+-- Payouts, attempts, facts and the inbox. A row's arrays stand in column order.
+
+-- name: claim_payout_references
+INSERT INTO payout_references
+    (merchant_id, reference, payout_id)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[])
+    AS new (merchant_id, reference, payout_id)
+ORDER BY merchant_id, reference
+ON CONFLICT DO NOTHING
+RETURNING merchant_id, reference
+
+-- name: lock_payout_references
+SELECT t.merchant_id, t.reference, t.payout_id
+FROM payout_references t
+JOIN unnest($1::text[], $2::text[]) AS wanted (merchant_id, reference)
+    USING (merchant_id, reference)
+ORDER BY t.merchant_id, t.reference
+FOR NO KEY UPDATE OF t
+
+-- name: update_payout_references
+UPDATE payout_references t
+SET payout_id = new.payout_id
+FROM unnest(
+    $1::text[], $2::text[], $3::text[])
+    AS new (merchant_id, reference, payout_id)
+WHERE t.merchant_id = new.merchant_id AND t.reference = new.reference
+RETURNING t.merchant_id
+
+-- name: release_payout_references
+DELETE FROM payout_references t
+USING unnest($1::text[], $2::text[]) AS gone (merchant_id, reference)
+WHERE t.merchant_id = gone.merchant_id AND t.reference = gone.reference
+
+-- name: claim_inbox
+INSERT INTO inbox
+    (provider, event_id, body, received_at, result, tries, next_try_at)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::int[],
+    $7::timestamptz[])
+    AS new (provider, event_id, body, received_at, result, tries, next_try_at)
+ORDER BY provider, event_id
+ON CONFLICT DO NOTHING
+RETURNING provider, event_id
+
+-- name: lock_inbox
+SELECT t.provider, t.event_id, t.body, t.received_at, t.result, t.tries, t.next_try_at
+FROM inbox t
+JOIN unnest($1::text[], $2::text[]) AS wanted (provider, event_id)
+    USING (provider, event_id)
+ORDER BY t.provider, t.event_id
+FOR NO KEY UPDATE OF t
+
+-- name: update_inbox
+UPDATE inbox t
+SET result = new.result, tries = new.tries, next_try_at = new.next_try_at
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::int[],
+    $7::timestamptz[])
+    AS new (provider, event_id, body, received_at, result, tries, next_try_at)
+WHERE t.provider = new.provider AND t.event_id = new.event_id
+RETURNING t.provider
+
+-- name: release_inbox
+DELETE FROM inbox t
+USING unnest($1::text[], $2::text[]) AS gone (provider, event_id)
+WHERE t.provider = gone.provider AND t.event_id = gone.event_id
+
+-- name: peek_payouts
+SELECT id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
+       beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
+       attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
+       provider_cost, failure_code, failure_reason, amount_returned, created_at, updated_at,
+       settled_at
+FROM payouts
+WHERE id = ANY($1::text[])
+ORDER BY id
+
+-- name: lock_payouts
+SELECT id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
+       beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
+       attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
+       provider_cost, failure_code, failure_reason, amount_returned, created_at, updated_at,
+       settled_at
+FROM payouts
+WHERE id = ANY($1::text[])
+ORDER BY id
+FOR NO KEY UPDATE
+
+-- name: insert_payouts
+INSERT INTO payouts
+    (id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
+     beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
+     attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref, provider_cost,
+     failure_code, failure_reason, amount_returned, created_at, updated_at, settled_at)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[],
+    $8::int[], $9::text[], $10::text[], $11::text[], $12::smallint[], $13::jsonb[],
+    $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::int[], $18::int[],
+    $19::int[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::text[], $25::text[],
+    $26::bigint[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[])
+
+-- name: update_payouts
+UPDATE payouts t
+SET state = new.state, version = new.version, next_attempt_at = new.next_attempt_at,
+    expires_at = new.expires_at, attempt_count = new.attempt_count,
+    retries_burned = new.retries_burned, hold_id = new.hold_id, provider = new.provider,
+    provider_ref = new.provider_ref, provider_cost = new.provider_cost,
+    failure_code = new.failure_code, failure_reason = new.failure_reason,
+    amount_returned = new.amount_returned, updated_at = new.updated_at,
+    settled_at = new.settled_at
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[],
+    $8::int[], $9::text[], $10::text[], $11::text[], $12::smallint[], $13::jsonb[],
+    $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::int[], $18::int[],
+    $19::int[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::text[], $25::text[],
+    $26::bigint[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[])
+    AS new (id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
+            beneficiary_iban, description, priority, metadata, due_at, next_attempt_at,
+            expires_at, attempt_count, retries_burned, max_retries, hold_id, provider,
+            provider_ref, provider_cost, failure_code, failure_reason, amount_returned,
+            created_at, updated_at, settled_at)
+WHERE t.id = new.id
+RETURNING t.id
+
+-- name: peek_attempts
+SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
+       begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
+       inquire_at, inquiries, proof_at
+FROM attempts
+WHERE id = ANY($1::text[])
+ORDER BY id
+
+-- name: lock_attempts
+SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
+       begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
+       inquire_at, inquiries, proof_at
+FROM attempts
+WHERE id = ANY($1::text[])
+ORDER BY id
+FOR NO KEY UPDATE
+
+-- name: insert_attempts
+INSERT INTO attempts
+    (id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
+     begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
+     inquire_at, inquiries, proof_at)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],
+    $8::bigint[], $9::text[], $10::timestamptz[], $11::text[], $12::text[], $13::timestamptz[],
+    $14::timestamptz[], $15::text[], $16::text[], $17::text[], $18::timestamptz[], $19::int[],
+    $20::timestamptz[])
+
+-- name: update_attempts
+UPDATE attempts t
+SET state = new.state, lease_token = new.lease_token, lease_until = new.lease_until,
+    ambiguous_at = new.ambiguous_at, provider_ref = new.provider_ref, code = new.code,
+    reason = new.reason, inquire_at = new.inquire_at, inquiries = new.inquiries,
+    proof_at = new.proof_at
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],
+    $8::bigint[], $9::text[], $10::timestamptz[], $11::text[], $12::text[], $13::timestamptz[],
+    $14::timestamptz[], $15::text[], $16::text[], $17::text[], $18::timestamptz[], $19::int[],
+    $20::timestamptz[])
+    AS new (id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount,
+            currency, begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref,
+            code, reason, inquire_at, inquiries, proof_at)
+WHERE t.id = new.id
+RETURNING t.id
+
+-- name: children_attempts_of_payout
+SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
+       begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
+       inquire_at, inquiries, proof_at
+FROM attempts
+WHERE payout_id = ANY($1::text[])
+ORDER BY id
+
+-- name: insert_facts
+INSERT INTO facts
+    (merchant_id, attempt_id, kind, item, provider_ref, amount, cost, code, reason, source, at)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
+    $8::text[], $9::text[], $10::text[], $11::timestamptz[])
+
+-- name: children_facts_of_attempt
+SELECT merchant_id, attempt_id, kind, item, provider_ref, amount, cost, code, reason, source, at
+FROM facts
+WHERE attempt_id = ANY($1::text[])
+ORDER BY attempt_id, kind, item
+
+-- name: peek_provider_keys
+SELECT t.provider, t.key, t.merchant_id, t.payout_id, t.attempt_id, t.hold_id, t.currency
+FROM provider_keys t
+JOIN unnest($1::text[], $2::text[]) AS wanted (provider, key)
+    USING (provider, key)
+ORDER BY t.provider, t.key
+
+-- name: lock_provider_keys
+SELECT t.provider, t.key, t.merchant_id, t.payout_id, t.attempt_id, t.hold_id, t.currency
+FROM provider_keys t
+JOIN unnest($1::text[], $2::text[]) AS wanted (provider, key)
+    USING (provider, key)
+ORDER BY t.provider, t.key
+FOR NO KEY UPDATE OF t
+
+-- name: insert_provider_keys
+INSERT INTO provider_keys
+    (provider, key, merchant_id, payout_id, attempt_id, hold_id, currency)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+
+-- name: payout_of_merchant
+SELECT id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
+       beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
+       attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
+       provider_cost, failure_code, failure_reason, amount_returned, created_at, updated_at,
+       settled_at
+FROM payouts WHERE merchant_id = $1 AND id = $2
+
+-- name: attempts_of_payout
+SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
+       begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
+       inquire_at, inquiries, proof_at
+FROM attempts WHERE payout_id = $1 ORDER BY number
+
+-- name: list_payouts
+-- Newest first. A null argument does not filter; ($5, $6) is the last row of the page before.
+SELECT id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
+       beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
+       attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
+       provider_cost, failure_code, failure_reason, amount_returned, created_at, updated_at,
+       settled_at
+FROM payouts
+WHERE merchant_id = $1
+  AND ($2::text IS NULL OR state = $2)
+  AND ($3::text IS NULL OR reference = $3)
+  AND ($4::text[] IS NULL OR id = ANY($4))
+  AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::text))
+ORDER BY created_at DESC, id DESC
+LIMIT $7
+
+-- name: due_payouts
+-- Candidates only: nothing stays locked, `begin_attempt` decides who was first.
+SELECT id FROM payouts
+WHERE state = 'funds_locked' AND next_attempt_at <= clock_timestamp()
+  AND expires_at > clock_timestamp() AND NOT (id = ANY($2::text[]))
+ORDER BY priority DESC, next_attempt_at
+LIMIT $1
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: due_expiries
+SELECT id FROM payouts
+WHERE state = 'funds_locked' AND expires_at <= clock_timestamp()
+ORDER BY expires_at
+LIMIT $1
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: due_leases
+SELECT id FROM attempts
+WHERE state = 'sending' AND lease_until <= clock_timestamp()
+ORDER BY lease_until
+LIMIT $1
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: due_inquiries
+SELECT id FROM attempts
+WHERE inquire_at <= clock_timestamp() AND state IN ('unknown', 'accepted')
+  AND NOT (id = ANY($2::text[]))
+ORDER BY inquire_at
+LIMIT $1
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: attempt_now
+-- The database's time is read before the provider is asked: proof never counts time after it.
+SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
+       begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
+       inquire_at, inquiries, proof_at,
+       clock_timestamp()
+FROM attempts WHERE id = $1
+
+-- name: due_inbox
+SELECT provider || '/' || event_id FROM inbox
+WHERE next_try_at <= clock_timestamp() AND NOT (provider || '/' || event_id = ANY($2::text[]))
+ORDER BY next_try_at
+LIMIT $1
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: inbox_body
+SELECT body FROM inbox WHERE provider = $1 AND event_id = $2
+
+-- name: verify_payouts
+SELECT id, merchant_id, state, version, amount_returned, hold_id FROM payouts ORDER BY id

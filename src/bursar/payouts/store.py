@@ -1,0 +1,95 @@
+"""Reading payouts. Writing goes through commands only."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from bursar.db.pool import Pool
+from bursar.db.queries import load_queries
+from bursar.engine import queries as engine_queries
+from bursar.payouts.model import Attempt, Payout
+
+QUERIES = load_queries(__file__)
+
+
+class HistoryLine(msgspec.Struct, frozen=True):
+    """One journal entry about a payout. `body` is canonical JSON."""
+
+    seq: int
+    kind: str
+    actor: str
+    correlation_id: str
+    at: datetime
+    body: str
+
+
+class PayoutDetail(msgspec.Struct, frozen=True):
+    """A payout with its attempts, oldest first, and its journal."""
+
+    payout: Payout
+    attempts: list[Attempt]
+    history: list[HistoryLine]
+
+
+class PayoutFilter(msgspec.Struct, frozen=True):
+    """Which payouts to list; None does not filter. `after` is (created_at, id) of the last row."""
+
+    state: str | None = None
+    reference: str | None = None
+    ids: list[str] | None = None
+    after: tuple[datetime, str] | None = None
+
+
+async def list_payouts(
+    pool: Pool, merchant_id: str, wanted: PayoutFilter, *, limit: int
+) -> list[Payout]:
+    """At most `limit` payouts of a merchant, newest first."""
+    after_at, after_id = wanted.after or (None, None)
+    async with pool.acquire() as connection:
+        records = await connection.fetch(
+            QUERIES["list_payouts"],
+            merchant_id,
+            wanted.state,
+            wanted.reference,
+            wanted.ids,
+            after_at,
+            after_id,
+            limit,
+        )
+    return [Payout(*record) for record in records]
+
+
+async def get_payout_detail(pool: Pool, merchant_id: str, payout_id: str) -> PayoutDetail | None:
+    """A merchant's payout with attempts and history; None if the merchant has no such payout."""
+    async with pool.acquire() as connection:
+        record = await connection.fetchrow(QUERIES["payout_of_merchant"], merchant_id, payout_id)
+        if record is None:
+            return None
+        attempts = await connection.fetch(QUERIES["attempts_of_payout"], payout_id)
+        history = await connection.fetch(
+            engine_queries.QUERIES["journal_of_subject"], merchant_id, payout_id
+        )
+    return PayoutDetail(
+        Payout(*record),
+        [Attempt(*row) for row in attempts],
+        [HistoryLine(*row) for row in history],
+    )
+
+
+async def attempt_now(pool: Pool, attempt_id: str) -> tuple[Attempt, datetime] | None:
+    """An attempt and the database's time, read together."""
+    async with pool.acquire() as connection:
+        record = await connection.fetchrow(QUERIES["attempt_now"], attempt_id)
+    if record is None:
+        return None
+    *columns, now = record
+    return Attempt(*columns), now
+
+
+async def inbox_body(pool: Pool, provider: str, event_id: str) -> str | None:
+    """The raw body of a stored event."""
+    async with pool.acquire() as connection:
+        body: str | None = await connection.fetchval(QUERIES["inbox_body"], provider, event_id)
+    return body

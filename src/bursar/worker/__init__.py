@@ -1,0 +1,1 @@
+"""The worker's process: lanes that take due work, and housekeeping."""

@@ -1,0 +1,106 @@
+"""The worker: all lanes of one process, started and drained together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bursar.db.pool import Pool
+from bursar.engine.store import Store
+from bursar.engine.wake import Listener
+from bursar.kit.clock import Clock
+from bursar.payouts import commands, inbox
+from bursar.payouts.jobs import Jobs, apply_event, ask, expire, send, take_over
+from bursar.worker.housekeeping import run_pruner, run_sealer
+from bursar.worker.lanes import Lane
+
+log = structlog.get_logger(__name__)
+
+TOPICS = (commands.WAKE, inbox.WAKE)
+DRAIN_S = 5.0
+SWEEP_S = 0.5
+
+
+class Worker:
+    """Runs the lanes until told to stop."""
+
+    def __init__(  # noqa: PLR0913 - by name
+        self,
+        jobs: Jobs,
+        store: Store,
+        pool: Pool,
+        listener: Listener,
+        *,
+        clock: Clock,
+        concurrency: int,
+        poll_s: float,
+        anchor: Path | None,
+    ) -> None:
+        """`concurrency` bounds the provider calls in flight; `anchor` is the checkpoint file."""
+        self._listener = listener
+        wake = listener.events
+        self._lanes = [
+            Lane(
+                store,
+                "payouts",
+                partial(send, jobs),
+                concurrency=concurrency,
+                poll_s=min(poll_s, SWEEP_S),
+                wake=wake[commands.WAKE],
+            ),
+            Lane(
+                store,
+                "inbox",
+                partial(apply_event, jobs),
+                concurrency=concurrency * 2,
+                poll_s=poll_s,
+                wake=wake[inbox.WAKE],
+            ),
+            Lane(store, "inquiries", partial(ask, jobs), concurrency=concurrency, poll_s=SWEEP_S),
+            Lane(
+                store,
+                "leases",
+                partial(take_over, jobs),
+                concurrency=concurrency,
+                poll_s=SWEEP_S,
+                excludes=False,
+            ),
+            Lane(
+                store,
+                "expiries",
+                partial(expire, jobs),
+                concurrency=8,
+                poll_s=10.0,
+                excludes=False,
+            ),
+        ]
+        self._housekeeping = [
+            partial(run_sealer, pool, anchor, clock),
+            partial(run_pruner, pool, clock),
+        ]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then drain."""
+        background: list[Coroutine[Any, Any, None]] = [
+            self._listener.run(),
+            *(lane.run() for lane in self._lanes),
+            *(start() for start in self._housekeeping),
+        ]
+        tasks = [asyncio.create_task(job) for job in background]
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for lane in self._lanes:
+            await lane.drain(DRAIN_S)
+        for task in [*tasks, stopping]:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        for task in done - {stopping}:
+            task.result()
