@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _refuse(1, f"cannot open the books in {options.data}: {error}")
         host, port = listener.getsockname()[:2]
         bank = _bank(store, seed=options.seed, knobs=knobs, target=target)
-        sys.stdout.write(f"bank simulator: http://{host}:{port} seed {options.seed}\n")
-        sys.stdout.flush()
-        serve(SimServer(bank.app, bank.release), listener)
+        said = f"bank simulator: http://{host}:{port} seed {options.seed}"
+        server = SimServer(bank.app, on_start=lambda: _say(said), on_stop=bank.release)
+        serve(server, listener)
     return 0
 
 
@@ -75,6 +75,11 @@ def _seed(text: str) -> int:
     if abs(seed) > _SEED_MAX:
         raise ValueError
     return seed
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _refuse(status: int, reason: str) -> int:

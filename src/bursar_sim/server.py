@@ -55,9 +55,11 @@ async def _gone(receive: Receive) -> None:
 
 
 class SimServer(uvicorn.Server):
-    """Calls `on_stop` when asked to stop, before it waits for requests under way."""
+    """Calls `on_start` once it serves, and `on_stop` before it waits for requests under way."""
 
-    def __init__(self, app: ASGIApp, on_stop: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, on_start: Callable[[], None], on_stop: Callable[[], None]
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -71,7 +73,13 @@ class SimServer(uvicorn.Server):
                 timeout_graceful_shutdown=1,
             )
         )
+        self._on_start = on_start
         self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop, within about a second."""
@@ -90,12 +98,11 @@ def serve(server: SimServer, listener: socket.socket) -> None:
         server.run(sockets=[listener])
         return
 
-    def already_stopped(_number: int, _frame: FrameType | None) -> None:
-        """Uvicorn raises the signal again after a clean stop; that must not kill us."""
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        """Before uvicorn listens to signals; and after, when it raises them once more."""
+        server.should_exit = True
 
-    before = {
-        number: signal.signal(number, already_stopped) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         server.run(sockets=[listener])
     finally:
