@@ -1,0 +1,1 @@
+"""The HTTP face: routes, strict reading, problem documents. See README.md."""
