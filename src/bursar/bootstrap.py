@@ -4,17 +4,51 @@ The command line calls these functions and nothing below them, so that each comm
 needs and no more. Functions that are not `async` block until the process is told to stop.
 """
 
-# ruff: noqa: ARG001
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+import structlog
+import uvloop
+
 from bursar.db.embedded import EmbeddedPostgres
+from bursar.db.pool import Pool, open_pool
 from bursar.db.prepare import prepare, role_dsns
+from bursar.db.queries import load_queries
 from bursar.db.roles import API, AUDITOR, DATABASE, OWNER, WORKER, Dsns, load_or_make_passwords
+from bursar.engine.engine import Engine
+from bursar.engine.errors import AlreadyExecuted
+from bursar.engine.group import GroupRules
+from bursar.engine.model import Origin, Request
+from bursar.engine.postgres import PostgresStore
+from bursar.engine.queries import QUERIES as ENGINE_QUERIES
+from bursar.engine.wake import Listener, Notifier
+from bursar.identity import model as identity
+from bursar.identity import store as identity_store
+from bursar.identity.commands import CreateApiKey, CreateMerchant, RevokeApiKey
+from bursar.identity.errors import MerchantExists
+from bursar.identity.model import Role, issue_key
+from bursar.identity.store import KeyCache, KeyLine, find_principal, list_api_keys
+from bursar.incidents import model as incidents
+from bursar.kit.clock import SystemClock
 from bursar.kit.errors import BursarError
+from bursar.kit.ids import SystemIds, SystemRandomness, new_secret
+from bursar.ledger.commands import FundAccount
+from bursar.ledger.model import ACCOUNTS, HOLDS, PENDING_LEGS, TRANSFERS
+from bursar.ledger.store import QUERIES as LEDGER_QUERIES
+from bursar.payouts import model as payouts
+from bursar.payouts.store import QUERIES as PAYOUT_QUERIES
+from bursar.rails.bank import webhooks as bank_webhooks
 from bursar.settings import Settings
 
+DEMO_MERCHANT_ID = f"mer_{1:032x}"
+DEMO_FEE_BPS = 20
 DEMO_FUNDS_MINOR = {
     "EUR": 500_000_000,
     "USD": 100_000_000,
@@ -23,7 +57,25 @@ DEMO_FUNDS_MINOR = {
     "KWD": 100_000_000,
     "USDC": 1_000_000_000_000,
 }
-"What the demo merchant starts with, in minor units: enough for examples/payouts.csv many times."
+"What the demo merchant starts with, in minor units: enough for examples/payouts.csv ten times."
+
+TABLES = (
+    *(ACCOUNTS, HOLDS, TRANSFERS, incidents.INCIDENTS),
+    *identity.TABLES,
+    *payouts.TABLES,
+)
+RULES = GroupRules(
+    tables=TABLES,
+    child_sets=(PENDING_LEGS, *payouts.CHILD_SETS),
+    attached=(TRANSFERS,),
+)
+QUERIES: Mapping[str, str] = {
+    **ENGINE_QUERIES,
+    **load_queries(incidents.__file__),
+    **LEDGER_QUERIES,
+    **identity_store.QUERIES,
+    **PAYOUT_QUERIES,
+}
 
 
 class NotWired(BursarError):
@@ -32,6 +84,14 @@ class NotWired(BursarError):
     code = "not_wired"
     status = 501
     title = "Not wired"
+
+
+class UnknownRole(BursarError):
+    """The name is no role that a key can have."""
+
+    code = "unknown_role"
+    status = 422
+    title = "Unknown role"
 
 
 @dataclass(frozen=True)
@@ -43,14 +103,11 @@ class Demo:
 
 
 @dataclass(frozen=True)
-class KeyLine:
-    """An API key as `bursar keys list` shows it; the key itself is not kept anywhere."""
+class Wired:
+    """An engine, and the pool that its process reads from."""
 
-    key_id: str
-    merchant_id: str
-    role: str
-    created_at: datetime
-    revoked_at: datetime | None
+    engine: Engine
+    pool: Pool
 
 
 @dataclass(frozen=True)
@@ -94,23 +151,206 @@ def process_dsn(settings: Settings, role: str) -> str:
     return {OWNER: dsns.owner, API: dsns.api, WORKER: dsns.worker, AUDITOR: dsns.auditor}[role]
 
 
+@asynccontextmanager
+async def open_engine(
+    settings: Settings,
+    dsn: str,
+    *,
+    name: str,
+) -> AsyncIterator[Wired]:
+    """An engine over Postgres for as long as the block lasts; `name` is in pg_stat_activity."""
+    pool = await open_pool(dsn, size=settings.pool_size, name=name)
+    # Commits have connections of their own, so that reads can't keep a group waiting (F53).
+    commits = await open_pool(dsn, size=2, name=f"{name} commits")
+    notifier = Notifier(dsn, SystemClock(), name=f"{name} notify")
+    try:
+        engine = Engine(
+            PostgresStore(commits, QUERIES),
+            RULES,
+            clock=SystemClock(),
+            ids=SystemIds(),
+            randomness=SystemRandomness(),
+            on_wake=notifier.notify,
+            group_max=settings.engine_group_max,
+            queue_max=settings.engine_queue_max,
+        )
+        try:
+            yield Wired(engine, pool)
+        finally:
+            await engine.close()
+    finally:
+        await notifier.close()
+        for each in (commits, pool):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(each.close(), timeout=3)
+
+
 async def ensure_demo(settings: Settings, dsns: Dsns, *, known_key: str | None) -> Demo:
     """The demo merchant with its accounts and `DEMO_FUNDS_MINOR`, and a key that works.
 
     Made once, by commands through the engine. The key is `known_key` if it still works, else a
     new one.
     """
-    raise NotWired("the demo merchant cannot be made yet")
+    async with open_engine(settings, dsns.api, name="bursar up") as wired:
+        origin = _origin()
+        with suppress(MerchantExists):
+            await wired.engine.submit(
+                CreateMerchant(
+                    origin=origin,
+                    merchant_id=DEMO_MERCHANT_ID,
+                    name="Demo merchant",
+                    currencies=tuple(DEMO_FUNDS_MINOR),
+                    payout_fee_bps=DEMO_FEE_BPS,
+                )
+            )
+        for currency, amount in DEMO_FUNDS_MINOR.items():
+            request = Request(DEMO_MERCHANT_ID, f"demo-funds-{currency}", b"demo funds")
+            with suppress(AlreadyExecuted):
+                await wired.engine.submit(
+                    FundAccount(
+                        origin=origin,
+                        request=request,
+                        merchant_id=DEMO_MERCHANT_ID,
+                        currency=currency,
+                        amount=amount,
+                    )
+                )
+        if known_key is not None and await _works(settings, wired.pool, known_key):
+            return Demo(DEMO_MERCHANT_ID, known_key)
+        key = await _make_key(
+            settings, wired, merchant_id=DEMO_MERCHANT_ID, person="demo", role=Role.FINANCE_OPS
+        )
+        return Demo(DEMO_MERCHANT_ID, key)
+
+
+async def _works(settings: Settings, pool: Pool, text: str) -> bool:
+    key_hash = identity.hash_of(text, mode=settings.mode)
+    principal = await find_principal(pool, key_hash) if key_hash is not None else None
+    return principal is not None and principal.merchant_id == DEMO_MERCHANT_ID
+
+
+async def _make_key(
+    settings: Settings, wired: Wired, *, merchant_id: str | None, person: str, role: Role
+) -> str:
+    ids = SystemIds()
+    issued = issue_key(settings.mode, new_secret())
+    await wired.engine.submit(
+        CreateApiKey(
+            origin=_origin(),
+            key_id=ids.new("key"),
+            key_hash=issued.key_hash,
+            prefix=issued.prefix,
+            merchant_id=merchant_id,
+            person_id=ids.new("per"),
+            person_name=person,
+            role=role,
+        )
+    )
+    return issued.text
+
+
+def _origin() -> Origin:
+    """The person at the command line, who acts as the platform."""
+    return Origin("cli", SystemIds().new("cor"))
 
 
 def serve_api(settings: Settings) -> None:
     """Run the API on the settings' host and port until SIGTERM or SIGINT."""
-    raise NotWired("the API is not part of this build yet")
+    _configure_logging(settings.log_level)
+    uvloop.run(_serve_api(settings))
+
+
+async def _serve_api(settings: Settings) -> None:
+    import uvicorn
+
+    from bursar.api.app import create_app
+    from bursar.api.deps import Deps, WebhookSource
+
+    clock = SystemClock()
+    async with open_engine(settings, process_dsn(settings, API), name="bursar api") as wired:
+        secret = settings.bank_webhook_secret.get_secret_value()
+        deps = Deps(
+            engine=wired.engine,
+            pool=wired.pool,
+            keys=KeyCache(partial(find_principal, wired.pool), clock),
+            clock=clock,
+            ids=SystemIds(),
+            webhooks={"bank": WebhookSource(secret, bank_webhooks)},
+            mode=settings.mode,
+            body_bytes_max=settings.body_bytes_max,
+        )
+        config = uvicorn.Config(
+            create_app(deps),
+            host=settings.api_host,
+            port=settings.api_port,
+            http="httptools",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+        await uvicorn.Server(config).serve()
 
 
 def serve_worker(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT; it finishes the calls that it has begun."""
-    raise NotWired("the worker is not part of this build yet")
+    _configure_logging(settings.log_level)
+    uvloop.run(_serve_worker(settings))
+
+
+async def _serve_worker(settings: Settings) -> None:
+    from bursar.payouts.jobs import Jobs
+    from bursar.rails.bank.adapter import BankRail
+    from bursar.rails.transport import HttpxTransport
+    from bursar.worker.main import TOPICS, Worker
+
+    clock, ids, dsn = SystemClock(), SystemIds(), process_dsn(settings, WORKER)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    transport = HttpxTransport(
+        settings.provider_url, connections_max=settings.worker_concurrency * 2
+    )
+    rail = BankRail(transport, api_key=settings.bank_api_key.get_secret_value())
+    async with open_engine(settings, dsn, name="bursar worker") as wired:
+        jobs = Jobs(
+            engine=wired.engine,
+            pool=wired.pool,
+            rails={rail.name: rail},
+            verifiers={rail.name: bank_webhooks},
+            clock=clock,
+            ids=ids,
+            randomness=SystemRandomness(),
+            worker_id=ids.new("wrk"),
+        )
+        worker = Worker(
+            jobs,
+            PostgresStore(wired.pool, QUERIES),
+            wired.pool,
+            Listener(dsn, clock, TOPICS, name="bursar worker listen"),
+            clock=clock,
+            concurrency=settings.worker_concurrency,
+            poll_s=settings.worker_poll_s,
+            anchor=settings.data_dir / "checkpoints.jsonl",
+        )
+        await worker.run(stop)
+    await transport.aclose()
+
+
+def _configure_logging(level: str) -> None:
+    """One JSON line per event on standard error, with what the context has bound."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
 
 
 async def verify_books(settings: Settings, *, anchor: Path | None) -> Verdict:
@@ -119,18 +359,32 @@ async def verify_books(settings: Settings, *, anchor: Path | None) -> Verdict:
 
 
 async def create_key(settings: Settings, *, merchant_id: str, person: str, role: str) -> str:
-    """A new API key of the merchant, shown only now. Raises `BursarError` for unknown names."""
-    raise NotWired("keys are not part of this build yet")
+    """A new API key of the merchant, shown only now.
+
+    Raises `UnknownMerchant`, or `UnknownRole` for a role that no key can have.
+    """
+    roles = [known.value for known in Role if known is not Role.SYSTEM]
+    if role not in roles:
+        raise UnknownRole(f"{role!a} is no role: there are {', '.join(roles)}")
+    async with open_engine(settings, process_dsn(settings, API), name="bursar keys") as wired:
+        return await _make_key(
+            settings, wired, merchant_id=merchant_id, person=person, role=Role(role)
+        )
 
 
 async def revoke_key(settings: Settings, key_id: str) -> None:
-    """Make the key useless from the next request on. Raises `BursarError` if it is unknown."""
-    raise NotWired("keys are not part of this build yet")
+    """Make the key useless within a second. Raises `UnknownApiKey`."""
+    async with open_engine(settings, process_dsn(settings, API), name="bursar keys") as wired:
+        await wired.engine.submit(RevokeApiKey(origin=_origin(), key_id=key_id))
 
 
 async def list_keys(settings: Settings, *, merchant_id: str | None) -> list[KeyLine]:
     """The keys, of one merchant or of all, oldest first."""
-    raise NotWired("keys are not part of this build yet")
+    pool = await open_pool(process_dsn(settings, API), size=1, name="bursar keys")
+    try:
+        return await list_api_keys(pool, merchant_id)
+    finally:
+        await pool.close()
 
 
 def _passwords_file(settings: Settings) -> Path:

@@ -56,7 +56,7 @@ class _Waiting(msgspec.Struct, eq=False):
 class Engine:
     """Runs commands in groups over a store. One per process; one group in flight."""
 
-    def __init__(  # noqa: PLR0913 - everything it needs is handed in, by name
+    def __init__(
         self,
         store: Store,
         rules: GroupRules,

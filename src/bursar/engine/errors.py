@@ -78,10 +78,10 @@ class AlreadyRefused(Refusal):
     title = "Already refused"
 
 
-class Undecided(Exception):  # noqa: N818 - a signal between a decision and the group, no error
+class Undecided(Exception):
     """The decision touched a row that was not loaded; it goes to the next group."""
 
-    def __init__(self, table: str, key: object, *, load: bool = True) -> None:
+    def __init__(self, table: str, key: str | tuple[str, ...], *, load: bool = True) -> None:
         """`load` says whether to load (table, key) next time, or only to wait for it."""
         super().__init__(f"{table} {key}")
         self.table = table
@@ -89,11 +89,11 @@ class Undecided(Exception):  # noqa: N818 - a signal between a decision and the 
         self.load = load
 
 
-class TransactionConflict(Exception):  # noqa: N818 - see Undecided
+class TransactionConflict(Exception):
     """Deadlock, serialization failure, lock timeout or a lost connection before COMMIT."""
 
 
-class CommitUnknown(Exception):  # noqa: N818 - see Undecided
+class CommitUnknown(Exception):
     """COMMIT was sent and its answer was lost."""
 
 
@@ -106,5 +106,5 @@ class ConstraintError(Exception):
         self.constraint = constraint
 
 
-class StaleRow(Exception):  # noqa: N818 - see Undecided
+class StaleRow(Exception):
     """An UPDATE touched fewer rows than it was given, though they were locked."""

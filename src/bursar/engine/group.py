@@ -79,8 +79,12 @@ class GroupRules(msgspec.Struct, frozen=True):
         for child in self.child_sets:
             if child.name == undecided.table:
                 return Needs(children=((child, str(undecided.key)),))
-        table = next(table for table in self.tables if table.name == undecided.table)
-        return Needs(locks=((table, undecided.key),))  # type: ignore[arg-type]
+        if undecided.table == JOURNAL_HEADS.name:
+            return Needs(journals=(str(undecided.key),))
+        for table in self.tables:
+            if table.name == undecided.table:
+                return Needs(locks=((table, undecided.key),))
+        return Needs()
 
 
 class Submission(msgspec.Struct):

@@ -122,7 +122,7 @@ class Book:
             )
         return legs
 
-    def _write(  # noqa: PLR0913 - the columns of a transfer
+    def _write(
         self,
         kind: TransferKind,
         debit: AccountRole,

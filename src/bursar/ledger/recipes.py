@@ -111,7 +111,7 @@ def _repayable(book: Book, amount: int) -> int:
     return min(amount, max(0, book.account(Role.RECEIVABLE).owed))
 
 
-def _oblige(  # noqa: PLR0913 - the recipe's own words
+def _oblige(
     ws: WorkingSet,
     book: Book,
     credit: Role,

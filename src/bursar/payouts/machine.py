@@ -117,6 +117,6 @@ _PRECEDENCE = (
 
 
 def attempt_state(fact_kinds: Iterable[str], otherwise: AttemptState) -> AttemptState:
-    """returned > paid > failed > accepted, whatever the order of arrival; else `otherwise`."""
+    """Returned > paid > failed > accepted, whatever the order of arrival; else `otherwise`."""
     kinds = set(fact_kinds)
     return next((state for state in _PRECEDENCE if state in kinds), otherwise)

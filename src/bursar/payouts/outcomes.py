@@ -319,7 +319,7 @@ def _close(ws: WorkingSet, attempt: Attempt, otherwise: AttemptState, **changes:
     )
 
 
-def _fact(  # noqa: PLR0913 - the columns of a fact, by name
+def _fact(
     ws: WorkingSet,
     attempt: Attempt,
     kind: AttemptState,

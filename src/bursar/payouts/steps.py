@@ -57,7 +57,7 @@ def settle(ws: WorkingSet, payout: Payout, *, cost: int, provider_ref: str | Non
     return moved
 
 
-def release(  # noqa: PLR0913 - the words of a failure, by name
+def release(
     ws: WorkingSet,
     payout: Payout,
     event: Event,

@@ -18,7 +18,7 @@ Handler = Callable[[str], Awaitable[None]]
 class Lane:
     """Takes keys from a queue whenever it is woken or the poll interval has passed."""
 
-    def __init__(  # noqa: PLR0913 - by name
+    def __init__(
         self,
         store: Store,
         queue: str,

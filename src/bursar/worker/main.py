@@ -30,7 +30,7 @@ SWEEP_S = 0.5
 class Worker:
     """Runs the lanes until told to stop."""
 
-    def __init__(  # noqa: PLR0913 - by name
+    def __init__(
         self,
         jobs: Jobs,
         store: Store,
