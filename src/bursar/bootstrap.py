@@ -4,6 +4,7 @@ The command line calls these functions and nothing below them, so that each comm
 needs and no more. Functions that are not `async` block until the process is told to stop.
 """
 
+# ruff: noqa: PLC0415 - each process loads what it needs: `bursar keys` starts no web server
 import asyncio
 import logging
 import signal

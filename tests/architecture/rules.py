@@ -65,12 +65,22 @@ CONTEXTS: Mapping[str, set[str]] = {
         "verify.py",  # the replay
     },
     "payments": set(),
-    "payouts": set(),
+    "payouts": {
+        "attempts.py",  # commands of workers: begin, record, take over
+        "inbox.py",  # commands for provider events
+        "outcomes.py",  # what an outcome does: one road for every source
+        "steps.py",  # move the state, journal it, keep the books
+        "verify.py",  # the replay
+        "view.py",  # the payout as the API shows it
+    },
     "preflight": set(),
     "reconciliation": set(),
     "routing": set(),
 }
-PURE_FILES = {"model.py", "machine.py", "commands.py", "recipes.py"}
+PURE_FILES = {
+    *("model.py", "machine.py", "commands.py", "recipes.py", "book.py"),
+    *("attempts.py", "inbox.py", "outcomes.py", "steps.py", "view.py"),
+}
 _IMPURE = (
     "aiohttp",
     "asyncio",

@@ -19,13 +19,15 @@ class Row(msgspec.Struct, frozen=True):
 
 
 R = TypeVar("R", bound=Row)
-Result = TypeVar("Result", covariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
 
 
 class Table(Generic[R]):
-    """A table as the engine sees it. Its statements are found by name in the context's SQL:
-    `peek_<name>`, `lock_<name>`, `insert_<name>`, `update_<name>`, `claim_<name>`,
-    `release_<name>`; a table defines those it uses.
+    """A table as the engine sees it.
+
+    Its statements are found by name in the context's SQL: `peek_<name>`, `lock_<name>`,
+    `insert_<name>`, `update_<name>`, `claim_<name>`, `release_<name>`; each table has those it
+    uses.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Table(Generic[R]):
         rank: int,
         load: Callable[..., R] | None = None,
     ) -> None:
-        """`rank` is the place in the lock order (parents first); `load` builds a row from
-        the columns in order, where the row type alone can't.
+        """Describe a table.
+
+        `rank` is the place in the lock order, parents first; `load` builds a row from the
+        columns in order, where the row type alone can't.
         """
         self.name = name
         self.row = row
@@ -127,7 +131,7 @@ class Peeked:
         return cast("R | None", self._rows.get((table.name, key)))
 
 
-class Command(Protocol[Result]):
+class Command(Protocol[Result_co]):
     """A change of state. Decides without I/O, clock or randomness of its own."""
 
     @property
@@ -148,7 +152,7 @@ class Command(Protocol[Result]):
         """What to claim, lock and read, as far as `peeked` tells."""
         ...
 
-    def decide(self, ws: WorkingSet) -> Result:
+    def decide(self, ws: WorkingSet) -> Result_co:
         """Change the working set and answer, or raise `Refusal` and change nothing."""
         ...
 

@@ -188,7 +188,7 @@ class PostgresSession:
             return
         try:
             await self._connection.execute("ROLLBACK")
-        except BaseException:  # whatever happened, the connection is dropped
+        except BaseException:  # noqa: BLE001 - whatever happened, the connection is dropped
             await self._drop()
         else:
             self._ended = True
