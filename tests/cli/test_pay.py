@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -319,6 +322,29 @@ def test_a_restart_in_the_middle_is_survived(tmp_path: Path) -> None:
     assert codes == [0]
     assert len(api.payouts) == 300
     assert {payout["state"] for payout in api.payouts.values()} == {"settled"}
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    """Exit 130; what was accepted goes on, and the same command finishes the rest."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    api = FakeApi(stuck={"INV-1"})
+    path = write(tmp_path / "p.csv", 40)
+    command = [sys.executable, "-m", "bursar", "pay", str(path)]
+    command += ["--url", f"http://127.0.0.1:{port}", "--api-key", KEY]
+    with served(api, port):
+        paying = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        while len(api.payouts) < 40:
+            time.sleep(0.01)
+        paying.send_signal(signal.SIGINT)
+        _, errors = paying.communicate(timeout=20)
+        assert paying.returncode == 130
+        assert "run the same command again to follow them" in errors
+        assert "Traceback" not in errors
+        api.stuck.clear()
+        assert pay(options(path, url=f"http://127.0.0.1:{port}")) == 0
+    assert len(api.payouts) == 40
 
 
 # --- which API, which key ------------------------------------------------------------------------

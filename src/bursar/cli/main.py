@@ -58,6 +58,8 @@ def _expected(error: Exception) -> list[str] | None:
         return error.problems
     if isinstance(error, BursarError):
         return [error.detail]
+    if isinstance(error, ConnectionRefusedError):
+        return [f"the database does not answer: is `bursar up` running? ({error})"]
     if isinstance(error, OSError):
         return [str(error)]
     if type(error).__module__.split(".")[0] == _DRIVER:
@@ -126,7 +128,10 @@ def sim(context: typer.Context) -> None:
 @app.command()
 def pay(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="CSV of payouts; its format is in the README.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="CSV of payouts; its columns are in examples/README.md."
+        ),
     ],
     *,
     url: Annotated[str | None, typer.Option(envvar="BURSAR_API_URL", help="The API.")] = None,
@@ -195,7 +200,7 @@ def doctor(data_dir: DataDir = None) -> None:
 @keys_app.command("create")
 def keys_create(
     merchant: Annotated[str, typer.Option(help="mer_…")],
-    person: Annotated[str, typer.Option(help="Who it belongs to, per_… or a name.")],
+    person: Annotated[str, typer.Option(help="Name of who it belongs to.")],
     role: Annotated[str, typer.Option(help="What it may do.")] = "merchant_admin",
     data_dir: DataDir = None,
 ) -> None:
@@ -237,7 +242,8 @@ def keys_list(
     for key in lines:
         ended = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "active"
         made = f"{key.created_at:%Y-%m-%d %H:%M}"
-        print(f"{key.key_id}  {key.merchant_id}  {key.role}  made {made}  {ended}")
+        whose = key.merchant_id or "platform"
+        print(f"{key.id}  {key.prefix}…  {whose}  {key.person_name}  {key.role}  {made}  {ended}")
 
 
 def _settings(**overrides: Any) -> "Settings":

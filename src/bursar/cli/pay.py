@@ -134,7 +134,7 @@ def _closing(run: Run, books: Mapping[str, Any] | None, options: PayOptions) -> 
 
 def _totals(rows: Sequence[PayoutRow]) -> str:
     return ", ".join(
-        f"{report.amount_text(minor, code)} {code}" for code, minor in _sums(rows).items()
+        f"{report.amount_text(minor, code)} {code}" for code, minor in sorted(_sums(rows).items())
     )
 
 

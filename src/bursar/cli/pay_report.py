@@ -145,7 +145,9 @@ def _sum_costs(run: Run) -> str:
 
 
 def _amounts_text(amounts: Mapping[str, int]) -> str:
-    shown = [f"{amount_text(minor, code)} {code}" for code, minor in amounts.items() if minor]
+    shown = [
+        f"{amount_text(minor, code)} {code}" for code, minor in sorted(amounts.items()) if minor
+    ]
     return " · ".join(shown) or "0"
 
 

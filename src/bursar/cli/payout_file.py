@@ -7,7 +7,7 @@ The format: CSV (RFC 4180) in UTF-8, comma separated, first line the column name
     currency           ISO 4217 code, or USDC, USDT, BTC
     beneficiary_name   1 to 140 characters
     beneficiary_iban   ISO 13616; spaces are allowed
-    description        optional: up to 140 characters for the bank's remittance text
+    description        optional: up to 140 characters, for you
     priority           optional: batch, standard, instant
     due_at             optional: RFC 3339 time with offset; the payout is not sent before it
     metadata.<key>     optional, repeatable: your own values, up to 500 characters each

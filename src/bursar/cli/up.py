@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from bursar.kit.clock import Clock, SystemClock
 from bursar.settings import Settings
 
 _PORT_WAIT_S: Final = 3.0
+_PORT_LOOK_S: Final = 0.1
 _GRACE_S: Final = 10.0
 _POSTGRES_LOOK_S: Final = 0.5
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -54,23 +54,27 @@ def up(settings: Settings, sim: SimOptions) -> int:
             " `bursar api` and `bursar worker`"
         )
     with DataDirLock(settings.data_dir):
-        _await_ports(settings)
-        return asyncio.run(_until_signal(_Platform(settings, sim)))
+        return asyncio.run(_serve(settings, sim))
 
 
-def _await_ports(settings: Settings) -> None:
+async def _serve(settings: Settings, sim: SimOptions) -> int:
+    await _await_ports(settings, SystemClock())
+    return await _until_signal(_Platform(settings, sim))
+
+
+async def _await_ports(settings: Settings, clock: Clock) -> None:
     """Wait a little for ports that a killed predecessor is still giving up."""
     wanted = [("API", "--api-port", settings.api_host, settings.api_port)]
     if settings.bank_url is None:
         wanted.append(("simulator", "--sim-port", settings.sim_host, settings.sim_port))
         if settings.api_port == settings.sim_port:
             raise CommandRefused("--api-port and --sim-port must differ", code=2)
-    deadline = time.monotonic() + _PORT_WAIT_S
+    deadline = clock.monotonic() + _PORT_WAIT_S
     for what, option, host, port in wanted:
         while fault := port_fault(host, port):
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise CommandRefused(f"{what}: {fault}; choose another with {option}")
-            time.sleep(0.1)
+            await clock.sleep(_PORT_LOOK_S)
 
 
 async def _until_signal(platform: "_Platform") -> int:
