@@ -144,3 +144,19 @@ def test_targets_that_are_none(url: str) -> None:
     """F61: only a plain http or https URL."""
     with pytest.raises(ValueError, match="URL"):
         Target(url)
+
+
+async def test_delivered_is_delivered(tmp_path: Path) -> None:
+    """F59: what was taken before a restart does not come again after it."""
+    async with Receiver().listening() as receiver:
+        with bank_running(tmp_path, callback=receiver.url, knobs=ASYNC) as bank:
+            async with Customer(bank) as customer:
+                await customer.pay("pa-1")
+                await until(lambda: len(receiver.deliveries) == 1)
+            await asyncio.to_thread(bank.stop)
+            bank.start()
+            async with Customer(bank) as customer:
+                await customer.pay("pa-2")
+                await until(lambda: "pa-2" in receiver.by_key())
+
+    assert [d.event["data"]["end_to_end_id"] for d in receiver.deliveries] == ["pa-1", "pa-2"]
