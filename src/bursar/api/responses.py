@@ -114,7 +114,7 @@ class Funding(_Answer):
 
 
 class Account(_Answer):
-    """One account with its four counters. `balance` is posted credits less posted debits."""
+    """One account with its four counters. `balance` is what it holds, on its normal side."""
 
     address: str
     role: AccountRole

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -99,59 +98,47 @@ class Engine:
         return cast("Result", await future)
 
     async def close(self) -> None:
-        """Finish what is queued, then stop. Later submissions are refused as overloaded."""
+        """Finish what is queued and in flight, then stop. Later submissions are refused."""
         self._closing = True
-        while self._queue and self._runner is not None and not self._runner.done():
-            await asyncio.sleep(0)
-            await asyncio.wait({self._runner}, timeout=0.05)
+        self._arrived.set()
         if self._runner is not None:
-            self._runner.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._runner
-        for waiting in self._queue:
-            _fail(waiting, Overloaded("The process is shutting down. Nothing was done."))
-        self._queue.clear()
+            await self._runner
 
     async def _run(self) -> None:
         while True:
             while not self._queue:
+                if self._closing:
+                    return
                 self._arrived.clear()
                 await self._arrived.wait()
             group = [self._queue.popleft() for _ in range(min(len(self._queue), self._group_max))]
             try:
                 await self._run_group(group)
-            except asyncio.CancelledError:
+            except BaseException:
                 for waiting in group:
                     _fail(waiting, OutcomeUnknown("The process stopped before the answer."))
                 raise
-            except Exception:
-                log.exception("group_failed", size=len(group))
-                for waiting in group:
-                    _fail(waiting, CommandFailed("The request could not be carried out."))
 
     async def _run_group(self, group: Sequence[_Waiting]) -> None:
-        """Run a group to its end; on a constraint violation each command runs alone."""
+        """Run a group to its end.
+
+        If the database or a command's own code refuses the group as a whole, each command runs
+        alone, so that only the offender fails.
+        """
         try:
             verdicts = await self._commit([waiting.submission for waiting in group])
-        except ConstraintError as error:
-            if len(group) == 1:
-                log.warning("constraint_violated", constraint=error.constraint)
-                _fail(
-                    group[0],
-                    ConstraintViolated(
-                        "The database refused this change.", constraint=error.constraint
-                    ),
-                )
-                return
-            for waiting in group:
-                await self._run_group([waiting])
-            return
         except (Overloaded, OutcomeUnknown) as error:
             for waiting in group:
                 _fail(waiting, error)
-            return
-        for waiting, verdict in zip(group, verdicts, strict=True):
-            self._deliver(waiting, verdict)
+        except Exception as error:  # noqa: BLE001 - whatever it is, only the offender fails
+            if len(group) == 1:
+                _fail(group[0], _blamed(error))
+                return
+            for waiting in group:
+                await self._run_group([waiting])
+        else:
+            for waiting, verdict in zip(group, verdicts, strict=True):
+                self._deliver(waiting, verdict)
 
     def _deliver(self, waiting: _Waiting, verdict: Verdict) -> None:
         if isinstance(verdict, Again):
@@ -209,6 +196,15 @@ class Engine:
                 log.info("lost_commit_settled", group_id=group_id, committed=committed)
                 return committed
         raise OutcomeUnknown("The change may or may not have been made. Ask again, same key.")
+
+
+def _blamed(error: Exception) -> BursarError:
+    """The error that the one command of a failed group is answered with."""
+    if isinstance(error, ConstraintError):
+        log.warning("constraint_violated", constraint=error.constraint)
+        return ConstraintViolated("The database refused this change.", constraint=error.constraint)
+    log.error("command_failed", exc_info=error)
+    return CommandFailed("The request could not be carried out.")
 
 
 def _fail(waiting: _Waiting, error: BursarError) -> None:

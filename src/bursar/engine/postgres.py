@@ -168,7 +168,7 @@ class PostgresSession:
         """COMMIT. A lost answer is `CommitUnknown`; a refusal is a conflict."""
         try:
             async with asyncio.timeout(COMMIT_DEADLINE_S):
-                await self._connection.execute("COMMIT")
+                status = await self._connection.execute("COMMIT")
         except Exception as error:
             await self._drop()
             if isinstance(error, _RETRY) and not isinstance(error, asyncpg.QueryCanceledError):
@@ -181,6 +181,9 @@ class PostgresSession:
             raise
         self._ended = True
         await self._pool.release(self._connection)
+        if status != "COMMIT":
+            # The server ends an aborted transaction politely, with a rollback.
+            raise TransactionConflict(f"COMMIT was answered {status}")
 
     async def rollback(self) -> None:
         """ROLLBACK; a connection that can't is dropped."""

@@ -7,7 +7,7 @@ from bursar.engine.working_set import WorkingSet
 from bursar.incidents.model import INCIDENTS, Incident
 
 
-def open_incident(  # noqa: PLR0913 - the columns of an incident, by name
+def open_incident(
     ws: WorkingSet,
     entry: JournalEntry,
     *,

@@ -30,6 +30,10 @@ LIMITED = frozenset({AccountRole.AVAILABLE})
 """Accounts that may never owe: pending and posted debits stay within posted credits."""
 
 
+DEBIT_NORMAL = frozenset({AccountRole.BANK, AccountRole.COSTS, AccountRole.RECEIVABLE})
+"""Assets and expenses: what they hold is debits less credits. The others: credits less debits."""
+
+
 class TransferKind(StrEnum):
     """How a transfer touches the counters."""
 
@@ -68,9 +72,10 @@ class Account(Row, frozen=True):
         return self.credits_posted - self.debits_posted - self.debits_pending
 
     @property
-    def owed(self) -> int:
-        """Posted debits less posted credits: what stands on a debit-normal account."""
-        return self.debits_posted - self.credits_posted
+    def balance(self) -> int:
+        """What the account holds, posted, on its normal side."""
+        difference = self.debits_posted - self.credits_posted
+        return difference if self.role in DEBIT_NORMAL else -difference
 
 
 class Transfer(Row, frozen=True):

@@ -108,7 +108,7 @@ def payout_returned(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, amo
 
 
 def _repayable(book: Book, amount: int) -> int:
-    return min(amount, max(0, book.account(Role.RECEIVABLE).owed))
+    return min(amount, max(0, book.account(Role.RECEIVABLE).balance))
 
 
 def _oblige(

@@ -33,8 +33,9 @@ from bursar.payouts.model import (
     Payout,
 )
 from bursar.payouts.steps import move, release, remark, settle
+from bursar.rails.contracts import CONTRACTS
 from bursar.rails.outcomes import Accepted, Executed, NotExecuted, Outcome, Unknown
-from bursar.rails.proof import retry_elsewhere
+from bursar.rails.proof import retry_elsewhere, window_closes_at
 
 _set = msgspec.structs.replace
 
@@ -273,25 +274,22 @@ def _unknown(
     if attempt.state not in OPEN_ATTEMPT:
         return
     asked = told.source == "inquiry"
-    changes: dict[str, Any] = {
-        "reason": outcome.reason,
-        "inquire_at": ws.now + inquire_after(attempt.inquiries),
-        "inquiries": attempt.inquiries + asked,
-    }
+    changes: dict[str, Any] = {"reason": outcome.reason, "inquiries": attempt.inquiries + asked}
     if attempt.state == AttemptState.SENDING:
-        ended: datetime = min(attempt.lease_until, ws.now)
+        ended = min(attempt.lease_until, ws.now)
         changes |= {
             "state": AttemptState.UNKNOWN,
             "lease_until": ended,
             "ambiguous_at": ended,
         }
+        attempt = _set(attempt, lease_until=ended, ambiguous_at=ended)
         remark(
             ws,
             payout,
             "attempt.unknown",
             {"attempt": attempt.id, "reason": outcome.reason, "source": told.source},
         )
-    ws.update(ATTEMPTS, _set(attempt, **changes))
+    ws.update(ATTEMPTS, _set(attempt, **changes, inquire_at=_next_inquiry(attempt, ws.now)))
     if outcome.reason == "amount_mismatch" and attempt.reason != outcome.reason:
         entry = remark(ws, payout, "attempt.mismatch", {"attempt": attempt.id})
         open_incident(
@@ -302,6 +300,14 @@ def _unknown(
             amount=payout.amount,
             currency=payout.currency,
         )
+
+
+def _next_inquiry(attempt: Attempt, now: datetime) -> datetime:
+    """After a doubling pause, but never past the moment from which a "no" is proof."""
+    contract = CONTRACTS[attempt.provider]
+    closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
+    pause_ends = now + inquire_after(attempt.inquiries)
+    return closes if now < closes < pause_ends else pause_ends
 
 
 def _close(ws: WorkingSet, attempt: Attempt, otherwise: AttemptState, **changes: Any) -> None:

@@ -73,7 +73,7 @@ def _account(account: Account) -> dict[str, Any]:
         "debits_posted": account.debits_posted,
         "credits_pending": account.credits_pending,
         "credits_posted": account.credits_posted,
-        "balance": account.credits_posted - account.debits_posted,
+        "balance": account.balance,
     }
 
 
