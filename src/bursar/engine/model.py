@@ -95,10 +95,13 @@ class Needs(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Who asked, for the journal: a person's or process's id, and the correlation id."""
+    """Who asked, for the journal: a person's or process's id, and the correlation id.
+
+    A worker has none of its own: it acts under that of the request that it carries on.
+    """
 
     actor: str
-    correlation_id: str
+    correlation_id: str = ""
 
 
 class Request(msgspec.Struct, frozen=True):

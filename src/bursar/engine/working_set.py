@@ -157,8 +157,19 @@ class WorkingSet:
             self._set(self._dirty.setdefault(table, {}), key, "update")
         return None
 
-    def journal(self, merchant_id: str, kind: str, subject_id: str, body: object) -> JournalEntry:
-        """Append to a merchant's journal. The entry's number is final if the group commits."""
+    def journal(
+        self,
+        merchant_id: str,
+        kind: str,
+        subject_id: str,
+        body: object,
+        *,
+        correlation_id: str = "",
+    ) -> JournalEntry:
+        """Append to a merchant's journal. The entry's number is final if the group commits.
+
+        `correlation_id` stands in where the command's origin has none of its own.
+        """
         head = self.get(JOURNAL_HEADS, merchant_id)
         entry = JournalEntry(
             merchant_id=merchant_id,
@@ -166,7 +177,7 @@ class WorkingSet:
             kind=kind,
             subject_id=subject_id,
             actor=self.origin.actor,
-            correlation_id=self.origin.correlation_id,
+            correlation_id=self.origin.correlation_id or correlation_id,
             at=self.now,
             body=canonical_json(body).decode(),
         )

@@ -34,4 +34,5 @@ def open_incident(
         "incident.opened",
         incident.id,
         {"kind": kind, "subject": subject_id, "amount": amount, "currency": currency},
+        correlation_id=entry.correlation_id,
     )

@@ -37,6 +37,7 @@ class Begun(msgspec.Struct, frozen=True):
 
     attempt: Attempt
     instruction: PayoutInstruction
+    correlation_id: str
 
 
 class BeginAttempt(CommandBase, frozen=True, kw_only=True):
@@ -122,7 +123,7 @@ class BeginAttempt(CommandBase, frozen=True, kw_only=True):
             provider=self.provider,
             next_attempt_at=None,
         )
-        return Begun(attempt, _instruction(moved, attempt))
+        return Begun(attempt, _instruction(moved, attempt), payout.correlation_id)
 
 
 def _instruction(payout: Payout, attempt: Attempt) -> PayoutInstruction:

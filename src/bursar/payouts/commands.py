@@ -122,6 +122,7 @@ class CreatePayout(CommandBase, frozen=True, kw_only=True):
             created_at=ws.now,
             updated_at=ws.now,
             settled_at=None,
+            correlation_id=self.origin.correlation_id,
         )
         ws.insert(PAYOUTS, payout)
         if due_at <= ws.now:

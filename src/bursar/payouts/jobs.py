@@ -48,9 +48,10 @@ class Jobs(msgspec.Struct, frozen=True):
     randomness: Randomness
     worker_id: str
 
+    @property
     def origin(self) -> Origin:
-        """Ourselves, under a fresh correlation id."""
-        return Origin(self.worker_id, self.ids.new("cor"))
+        """Ourselves, acting under the correlation id of the payout's request."""
+        return Origin(self.worker_id)
 
     def retry_delay(self, attempt: int) -> timedelta:
         """A jittered pause after try number `attempt`."""
@@ -65,10 +66,9 @@ async def send(jobs: Jobs, payout_id: str) -> None:
     (rail,) = jobs.rails.values()
     lease_s = rail.contract.request_deadline_s + LEASE_MARGIN_S
     attempt_id = jobs.ids.new("pa")
-    origin = jobs.origin()
     lease_ends = jobs.clock.monotonic() + lease_s
     begin = BeginAttempt(
-        origin=origin,
+        origin=jobs.origin,
         payout_id=payout_id,
         attempt_id=attempt_id,
         provider=rail.name,
@@ -91,11 +91,11 @@ async def send(jobs: Jobs, payout_id: str) -> None:
             ours=True,
         )
     else:
-        reply = await rail.submit(begun.instruction, correlation_id=origin.correlation_id)
+        reply = await rail.submit(begun.instruction, correlation_id=begun.correlation_id)
         outcome = judge_submit(reply, rail.contract, first_send=True)
     await jobs.engine.submit(
         RecordReply(
-            origin=origin,
+            origin=jobs.origin,
             attempt_id=attempt_id,
             lease_token=begin.lease_token,
             outcome=outcome,
@@ -109,10 +109,9 @@ async def ask(jobs: Jobs, attempt_id: str) -> None:
     found = await attempt_now(jobs.pool, attempt_id)
     if found is None:
         return
-    attempt, now = found
+    attempt, correlation_id, now = found
     rail = jobs.rails[attempt.provider]
-    origin = jobs.origin()
-    inquiry = await rail.inquire(attempt.provider_key, correlation_id=origin.correlation_id)
+    inquiry = await rail.inquire(attempt.provider_key, correlation_id=correlation_id)
     closes = None
     if not _always_answered(attempt):
         closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, rail.contract)
@@ -122,7 +121,7 @@ async def ask(jobs: Jobs, attempt_id: str) -> None:
         currency=attempt.currency,
     )
     command = RecordInquiry(
-        origin=origin,
+        origin=jobs.origin,
         attempt_id=attempt_id,
         asked_at_inquiry=attempt.inquiries,
         outcome=outcome,
@@ -147,7 +146,7 @@ async def apply_event(jobs: Jobs, inbox_key: str) -> None:
         return
     event = jobs.verifiers[provider].parse(body.encode())
     command = ApplyEvent(
-        origin=jobs.origin(), provider=provider, event=event, retry_delay=jobs.retry_delay(1)
+        origin=jobs.origin, provider=provider, event=event, retry_delay=jobs.retry_delay(1)
     )
     try:
         await jobs.engine.submit(command)
@@ -158,7 +157,7 @@ async def apply_event(jobs: Jobs, inbox_key: str) -> None:
 async def take_over(jobs: Jobs, attempt_id: str) -> None:
     """End the lease of a worker that fell silent."""
     try:
-        await jobs.engine.submit(ExpireLease(origin=jobs.origin(), attempt_id=attempt_id))
+        await jobs.engine.submit(ExpireLease(origin=jobs.origin, attempt_id=attempt_id))
     except NotDue:
         log.debug("lease_outrun", attempt_id=attempt_id)
 
@@ -166,6 +165,6 @@ async def take_over(jobs: Jobs, attempt_id: str) -> None:
 async def expire(jobs: Jobs, payout_id: str) -> None:
     """Give up a payout whose time has run out."""
     try:
-        await jobs.engine.submit(ExpirePayout(origin=jobs.origin(), payout_id=payout_id))
+        await jobs.engine.submit(ExpirePayout(origin=jobs.origin, payout_id=payout_id))
     except NotDue:
         log.debug("expiry_outrun", payout_id=payout_id)

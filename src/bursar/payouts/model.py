@@ -20,7 +20,10 @@ class Priority(IntEnum):
 
 
 class Payout(Row, frozen=True):
-    """One payout. `merchant_id`, `currency`, `amount` and `fee` never change."""
+    """One payout. `merchant_id`, `currency`, `amount` and `fee` never change.
+
+    `correlation_id` is the creating request's; what workers do for the payout goes under it.
+    """
 
     id: str
     merchant_id: str
@@ -51,6 +54,7 @@ class Payout(Row, frozen=True):
     created_at: datetime
     updated_at: datetime
     settled_at: datetime | None
+    correlation_id: str
 
 
 class PayoutReference(Row, frozen=True):

@@ -71,7 +71,7 @@ SELECT id, merchant_id, reference, amount, currency, fee, state, version, benefi
        beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
        attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
        provider_cost, failure_code, failure_reason, amount_returned, created_at, updated_at,
-       settled_at
+       settled_at, correlation_id
 FROM payouts
 WHERE id = ANY($1::text[])
 ORDER BY id
@@ -81,7 +81,7 @@ SELECT id, merchant_id, reference, amount, currency, fee, state, version, benefi
        beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
        attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
        provider_cost, failure_code, failure_reason, amount_returned, created_at, updated_at,
-       settled_at
+       settled_at, correlation_id
 FROM payouts
 WHERE id = ANY($1::text[])
 ORDER BY id
@@ -92,13 +92,14 @@ INSERT INTO payouts
     (id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
      beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
      attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref, provider_cost,
-     failure_code, failure_reason, amount_returned, created_at, updated_at, settled_at)
+     failure_code, failure_reason, amount_returned, created_at, updated_at, settled_at,
+     correlation_id)
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[],
     $8::int[], $9::text[], $10::text[], $11::text[], $12::smallint[], $13::jsonb[],
     $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::int[], $18::int[],
     $19::int[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::text[], $25::text[],
-    $26::bigint[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[])
+    $26::bigint[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[], $30::text[])
 
 -- name: update_payouts
 UPDATE payouts t
@@ -114,12 +115,12 @@ FROM unnest(
     $8::int[], $9::text[], $10::text[], $11::text[], $12::smallint[], $13::jsonb[],
     $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::int[], $18::int[],
     $19::int[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::text[], $25::text[],
-    $26::bigint[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[])
+    $26::bigint[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[], $30::text[])
     AS new (id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
             beneficiary_iban, description, priority, metadata, due_at, next_attempt_at,
             expires_at, attempt_count, retries_burned, max_retries, hold_id, provider,
             provider_ref, provider_cost, failure_code, failure_reason, amount_returned,
-            created_at, updated_at, settled_at)
+            created_at, updated_at, settled_at, correlation_id)
 WHERE t.id = new.id
 RETURNING t.id
 
@@ -215,7 +216,7 @@ SELECT id, merchant_id, reference, amount, currency, fee, state, version, benefi
        beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
        attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
        provider_cost, failure_code, failure_reason, amount_returned, created_at, updated_at,
-       settled_at
+       settled_at, correlation_id
 FROM payouts WHERE merchant_id = $1 AND id = $2
 
 -- name: attempts_of_payout
@@ -230,7 +231,7 @@ SELECT id, merchant_id, reference, amount, currency, fee, state, version, benefi
        beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
        attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
        provider_cost, failure_code, failure_reason, amount_returned, created_at, updated_at,
-       settled_at
+       settled_at, correlation_id
 FROM payouts
 WHERE merchant_id = $1
   AND ($2::text IS NULL OR state = $2)
@@ -273,11 +274,12 @@ FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: attempt_now
 -- The database's time is read before the provider is asked: proof never counts time after it.
-SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
-       begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
-       inquire_at, inquiries, proof_at,
-       clock_timestamp()
-FROM attempts WHERE id = $1
+SELECT a.id, a.merchant_id, a.payout_id, a.number, a.provider, a.provider_key, a.hold_id, a.amount,
+       a.currency, a.begun_at, a.state, a.lease_token, a.lease_until, a.ambiguous_at,
+       a.provider_ref, a.code, a.reason, a.inquire_at, a.inquiries, a.proof_at,
+       p.correlation_id, clock_timestamp()
+FROM attempts a JOIN payouts p ON p.id = a.payout_id
+WHERE a.id = $1
 
 -- name: due_inbox
 SELECT provider || '/' || event_id FROM inbox

@@ -28,6 +28,7 @@ def move(
         f"payout.{target}",
         payout.id,
         {"from": payout.state, "to": target, "version": payout.version + 1, **note},
+        correlation_id=payout.correlation_id,
     )
     moved = _set(payout, state=target, version=payout.version + 1, updated_at=ws.now, **changes)
     ws.update(PAYOUTS, moved)
@@ -36,7 +37,9 @@ def move(
 
 def remark(ws: WorkingSet, payout: Payout, kind: str, note: dict[str, Any]) -> JournalEntry:
     """Journal something about a payout that moves no state."""
-    return ws.journal(payout.merchant_id, kind, payout.id, note)
+    return ws.journal(
+        payout.merchant_id, kind, payout.id, note, correlation_id=payout.correlation_id
+    )
 
 
 def settle(ws: WorkingSet, payout: Payout, *, cost: int, provider_ref: str | None) -> Payout:

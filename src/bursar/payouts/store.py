@@ -78,14 +78,14 @@ async def get_payout_detail(pool: Pool, merchant_id: str, payout_id: str) -> Pay
     )
 
 
-async def attempt_now(pool: Pool, attempt_id: str) -> tuple[Attempt, datetime] | None:
-    """An attempt and the database's time, read together."""
+async def attempt_now(pool: Pool, attempt_id: str) -> tuple[Attempt, str, datetime] | None:
+    """An attempt, its payout's correlation id and the database's time, read together."""
     async with pool.acquire() as connection:
         record = await connection.fetchrow(QUERIES["attempt_now"], attempt_id)
     if record is None:
         return None
-    *columns, now = record
-    return Attempt(*columns), now
+    *columns, correlation_id, now = record
+    return Attempt(*columns), correlation_id, now
 
 
 async def inbox_body(pool: Pool, provider: str, event_id: str) -> str | None:

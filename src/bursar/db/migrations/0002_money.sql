@@ -105,6 +105,7 @@ CREATE TABLE payouts (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     settled_at timestamptz,
+    correlation_id text NOT NULL,
     CONSTRAINT returned_within_amount CHECK (amount_returned BETWEEN 0 AND amount)
 ) WITH (fillfactor = 60);
 CREATE INDEX payouts_of_merchant ON payouts (merchant_id, created_at, id);
