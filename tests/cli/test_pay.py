@@ -100,7 +100,7 @@ def test_a_file_is_paid_and_the_books_are_shown(
         "",
         "ledger",
         "EUR debits 5,000.00 = credits 5,000.00 exact",
-        "available 9,997,437.50",
+        "available 9,997,437.50 Cr",
     ]
     assert api.calls["POST /payouts"] == 250
 

@@ -17,6 +17,7 @@ from bursar.cli.pay_run import Payer, Run
 from bursar.cli.payout_client import ApiError, PayoutClient
 from bursar.cli.payout_file import PayoutFileRefused, PayoutRow, read_payout_file
 from bursar.cli.progress import display_for
+from bursar.cli.spread import SpreadTransport
 from bursar.kit.clock import Clock, SystemClock
 from bursar.kit.ids import SystemIds, SystemRandomness
 
@@ -78,7 +79,7 @@ async def _pay(
         timeout=httpx.Timeout(_REQUEST_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S, pool=None),
         limits=httpx.Limits(max_connections=options.concurrency + 1, keepalive_expiry=30),
         trust_env=not connection.loopback,
-        transport=transport,
+        transport=transport or _local_transport(connection, options),
     ) as http:
         deadline = clock.monotonic() + options.timeout_s
         client = PayoutClient(http, clock=clock, randomness=SystemRandomness(), deadline=deadline)
@@ -92,6 +93,13 @@ async def _pay(
         with suppress(ApiError):
             books = await client.accounts(once=True)
     return _closing(run, books, options)
+
+
+def _local_transport(connection: Connection, options: PayOptions) -> SpreadTransport | None:
+    """For an API on this machine, where our own processor time is what counts."""
+    if not connection.loopback:
+        return None
+    return SpreadTransport(options.concurrency, secure=connection.api_url.startswith("https"))
 
 
 async def _run(

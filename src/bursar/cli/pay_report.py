@@ -74,13 +74,14 @@ def _refused_lines(refused: Sequence[RowResult]) -> list[str]:
 
 
 def books_lines(accounts: Mapping[str, Any], currencies: Iterable[str]) -> list[str]:
-    """The ledger's equation of each currency, and the balance of each account that is not zero."""
+    """The ledger's equation of each currency, and each account's balance and its side."""
     wanted = set(currencies)
     balances: dict[str, list[str]] = defaultdict(list)
     for account in accounts["data"]:
         code, balance = account["currency"], account["balance"]
         if balance:
-            balances[code].append(f"{account['role']} {amount_text(balance, code)}")
+            side = "Cr" if balance > 0 else "Dr"
+            balances[code].append(f"{account['role']} {amount_text(abs(balance), code)} {side}")
     lines = ["", "ledger"]
     for book in accounts["books"]:
         code = book["currency"]
