@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
@@ -50,13 +51,8 @@ class Table(Generic[R]):
         self.rank = rank
         self.load: Callable[..., R] = load or row
         self.columns = row.__struct_fields__
-        self._single = key[0] if len(key) == 1 else None
-
-    def key_of(self, row: R) -> Key:
+        self.key_of: Callable[[R], Key] = attrgetter(*key)
         """The primary key of a row: a string, or a tuple where it has several columns."""
-        if self._single is not None:
-            return str(getattr(row, self._single))
-        return tuple(getattr(row, name) for name in self.key)
 
     def __repr__(self) -> str:
         return f"Table({self.name})"
