@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 import uvloop
+from msgspec.structs import replace
 
 from bursar.db.embedded import EmbeddedPostgres
 from bursar.db.pool import Pool, open_pool
@@ -47,6 +48,7 @@ from bursar.payouts import model as payouts
 from bursar.payouts.store import QUERIES as PAYOUT_QUERIES
 from bursar.rails.bank import webhooks as bank_webhooks
 from bursar.settings import Settings
+from bursar.worker.relay import FILE_SINK
 
 DEMO_MERCHANT_ID = f"mer_{1:032x}"
 DEMO_FEE_BPS = 20
@@ -167,7 +169,7 @@ async def open_engine(
     try:
         engine = Engine(
             PostgresStore(commits, QUERIES),
-            RULES,
+            _rules(settings),
             clock=SystemClock(),
             ids=SystemIds(),
             randomness=SystemRandomness(),
@@ -248,6 +250,11 @@ async def _make_key(
         )
     )
     return issued.text
+
+
+def _rules(settings: Settings) -> GroupRules:
+    sinks = () if settings.journal_export is None else (FILE_SINK,)
+    return replace(RULES, sinks=sinks)
 
 
 def _origin() -> Origin:
@@ -333,6 +340,7 @@ async def _serve_worker(settings: Settings) -> None:
             concurrency=settings.worker_concurrency,
             poll_s=settings.worker_poll_s,
             anchor=settings.data_dir / "checkpoints.jsonl",
+            journal_export=settings.journal_export,
         )
         await worker.run(stop)
     await transport.aclose()

@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     "Provider calls in flight in one worker."
     worker_poll_s: float = Field(default=1.0, gt=0, le=60)
     "Fall-back when no notification arrives."
+    journal_export: Path | None = None
+    "A file that gets every journal entry, one JSON object a line, at least once."
     body_bytes_max: int = Field(default=65_536, ge=1024, le=16_777_216)
     "Largest request body that the API reads."
 

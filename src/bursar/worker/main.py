@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from bursar.payouts import commands, inbox
 from bursar.payouts.jobs import Jobs, apply_event, ask, expire, send, take_over
 from bursar.worker.housekeeping import run_pruner, run_sealer
 from bursar.worker.lanes import Lane
+from bursar.worker.relay import run_relay
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,7 @@ class Worker:
         concurrency: int,
         poll_s: float,
         anchor: Path | None,
+        journal_export: Path | None,
     ) -> None:
         """`concurrency` bounds the provider calls in flight; `anchor` is the checkpoint file."""
         self._listener = listener
@@ -80,10 +82,12 @@ class Worker:
                 excludes=False,
             ),
         ]
-        self._housekeeping = [
+        self._housekeeping: list[Callable[[], Coroutine[Any, Any, None]]] = [
             partial(run_sealer, pool, anchor, clock),
             partial(run_pruner, pool, clock),
         ]
+        if journal_export is not None:
+            self._housekeeping.append(partial(run_relay, pool, journal_export, clock))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain."""
