@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from bursar.engine.errors import ConstraintError, StaleRow
+from bursar.engine.errors import ConstraintError, StaleRow, TransactionConflict
 from bursar.engine.model import GROUP_COMMITS, ChildSet, GroupCommit, Key, Row, Table
 from bursar.engine.working_set import Changes
 from bursar.kit.clock import Clock
@@ -92,6 +92,7 @@ class MemorySession:
         self._store = store
         self._lock = lock
         self._written: dict[str, Rows] = {}
+        self._ended = False
         self.now = store.clock.wall()
 
     async def peek(self, table: Table[R], keys: Sequence[Key]) -> Sequence[R]:
@@ -128,6 +129,8 @@ class MemorySession:
             own = self._own(table.name)
             for row in rows:
                 if table.key_of(row) in own:
+                    if table.name == GROUP_COMMITS.name:
+                        raise TransactionConflict("this group was settled as lost")
                     raise ConstraintError(f"{table.name}_pkey", str(table.key_of(row)))
                 own[table.key_of(row)] = row
         for table, keys in changes.released.items():
@@ -138,17 +141,20 @@ class MemorySession:
 
     async def commit(self) -> None:
         """Make the written tables the store's."""
-        self._store.tables.update(self._written)
+        if not self._ended:
+            self._store.tables.update(self._written)
         self._end()
 
     async def rollback(self) -> None:
-        """Forget what was written."""
+        """Forget what was written; nothing to do once the transaction has ended."""
         self._end()
 
     def _end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
         self._written = {}
-        if self._lock.locked():
-            self._lock.release()
+        self._lock.release()
 
     def _table(self, name: str) -> Rows:
         written = self._written.get(name)
