@@ -114,10 +114,41 @@ DELETE FROM deliveries d
 USING unnest($2::text[], $3::bigint[]) AS done (merchant_id, seq)
 WHERE d.sink = $1 AND d.merchant_id = done.merchant_id AND d.seq = done.seq
 
+-- name: verify_heads
+SELECT merchant_id, seq, link_seq, hash FROM journal_heads ORDER BY merchant_id
+
 -- name: verify_links
 SELECT merchant_id, link_seq, first_seq, last_seq, previous_hash, hash
-FROM journal_links WHERE merchant_id = $1 ORDER BY link_seq
+FROM journal_links ORDER BY merchant_id, link_seq
 
 -- name: verify_entries
 SELECT merchant_id, seq, kind, subject_id, actor, correlation_id, at, body
-FROM journal WHERE merchant_id = $1 ORDER BY seq
+FROM journal ORDER BY merchant_id, seq
+
+-- name: verify_platform_head
+SELECT EXISTS (SELECT FROM journal_heads WHERE merchant_id = $1)
+
+-- name: verify_headless_links
+SELECT merchant_id, link_seq FROM journal_links l
+WHERE NOT EXISTS (SELECT FROM journal_heads h WHERE h.merchant_id = l.merchant_id)
+ORDER BY merchant_id, link_seq
+LIMIT 1
+
+-- name: verify_headless_entries
+SELECT merchant_id, seq FROM journal j
+WHERE NOT EXISTS (SELECT FROM journal_heads h WHERE h.merchant_id = j.merchant_id)
+ORDER BY merchant_id, seq
+LIMIT 1
+
+-- name: verify_checkpoints
+SELECT id, hash, heads FROM checkpoints ORDER BY id
+
+-- name: verify_checkpoint_hashes
+SELECT id, hash FROM checkpoints WHERE id = ANY($1::bigint[])
+
+-- name: verify_sealed_links
+-- Answers in the order of the question; nulls where there is no such link.
+SELECT l.last_seq, l.hash
+FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS sealed (merchant_id, link_seq, place)
+LEFT JOIN journal_links l USING (merchant_id, link_seq)
+ORDER BY sealed.place

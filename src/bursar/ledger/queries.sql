@@ -80,8 +80,31 @@ WHERE merchant_id = $1
                                   WHERE merchant_id = $1 AND reference = $2)])
 ORDER BY journal_seq, line
 
+-- name: verify_transfers
+SELECT merchant_id, journal_seq, line, id, kind, recipe, subject_id, debit, credit, amount,
+       currency, hold_id, pending_id, at
+FROM transfers ORDER BY merchant_id, journal_seq, line
+
+-- name: verify_headless_transfers
+SELECT merchant_id, journal_seq, line FROM transfers t
+WHERE NOT EXISTS (SELECT FROM journal_heads h WHERE h.merchant_id = t.merchant_id)
+ORDER BY merchant_id, journal_seq, line
+LIMIT 1
+
+-- name: verify_transfer_bounds
+-- The first transfer that leaves its merchant or its currency.
+SELECT t.merchant_id, t.journal_seq, t.line, t.currency, t.debit, d.merchant_id, d.currency,
+       t.credit, c.merchant_id, c.currency
+FROM transfers t
+LEFT JOIN accounts d ON d.address = t.debit
+LEFT JOIN accounts c ON c.address = t.credit
+WHERE (d.merchant_id, d.currency) IS DISTINCT FROM (t.merchant_id, t.currency)
+   OR (c.merchant_id, c.currency) IS DISTINCT FROM (t.merchant_id, t.currency)
+ORDER BY 1, 2, 3
+LIMIT 1
+
 -- name: verify_balances
--- Every account's counters as its transfers give them, beside those that are stored.
+-- Every account's counters as they are stored and, beside them, as its transfers give them.
 WITH moves AS (
     SELECT debit AS address,
            sum(CASE kind WHEN 'pending' THEN amount WHEN 'posted' THEN 0 ELSE -amount END) AS dp,
@@ -94,48 +117,57 @@ WITH moves AS (
            sum(CASE WHEN kind IN ('posted', 'post') THEN amount ELSE 0 END)
     FROM transfers GROUP BY credit
 ), replayed AS (
-    SELECT address, sum(dp) AS debits_pending, sum(dd) AS debits_posted,
-           sum(cp) AS credits_pending, sum(cc) AS credits_posted
+    SELECT address, sum(dp) AS dp, sum(dd) AS dd, sum(cp) AS cp, sum(cc) AS cc
     FROM moves GROUP BY address
 )
-SELECT coalesce(a.address, r.address) AS address,
+SELECT coalesce(a.address, r.address), a.merchant_id, a.role, a.currency, a.limited,
+       EXISTS (SELECT FROM journal_heads h WHERE h.merchant_id = a.merchant_id),
        a.debits_pending, a.debits_posted, a.credits_pending, a.credits_posted,
-       coalesce(r.debits_pending, 0)::bigint, coalesce(r.debits_posted, 0)::bigint,
-       coalesce(r.credits_pending, 0)::bigint, coalesce(r.credits_posted, 0)::bigint
+       coalesce(r.dp, 0), coalesce(r.dd, 0), coalesce(r.cp, 0), coalesce(r.cc, 0)
 FROM accounts a FULL JOIN replayed r USING (address)
 ORDER BY 1
 
--- name: verify_transfers
-SELECT merchant_id, journal_seq, line, id, kind, recipe, subject_id, debit, credit, amount,
-       currency, hold_id, pending_id, at
-FROM transfers WHERE merchant_id = $1 ORDER BY journal_seq, line
-
--- name: verify_currencies
--- A transfer stays inside one merchant and one currency.
-SELECT t.merchant_id, t.journal_seq, t.line
-FROM transfers t
-LEFT JOIN accounts d ON d.address = t.debit
-LEFT JOIN accounts c ON c.address = t.credit
-WHERE d.currency IS DISTINCT FROM t.currency OR c.currency IS DISTINCT FROM t.currency
-   OR d.merchant_id IS DISTINCT FROM t.merchant_id OR c.merchant_id IS DISTINCT FROM t.merchant_id
+-- name: verify_children
+-- The first child that does not mirror one pending transfer of its hold.
+SELECT e.merchant_id, e.journal_seq, e.line, e.kind, e.pending_id, p.id IS NOT NULL
+FROM transfers e
+LEFT JOIN transfers p ON p.id = e.pending_id AND p.kind = 'pending'
+WHERE e.pending_id IS NOT NULL
+  AND (p.merchant_id, p.hold_id, p.subject_id, p.debit, p.credit, p.amount, p.currency)
+      IS DISTINCT FROM
+      (e.merchant_id, e.hold_id, e.subject_id, e.debit, e.credit, e.amount, e.currency)
 ORDER BY 1, 2, 3
 LIMIT 1
 
 -- name: verify_holds
--- A hold's state against the children of its pending transfers.
-SELECT h.id, h.state,
-       count(p.id) AS legs,
-       count(e.id) AS ended,
-       min(e.kind) AS first_end, max(e.kind) AS last_end
+-- Every hold as it is stored, beside what its pending transfers and their children say.
+SELECT coalesce(h.id, t.hold_id), h.merchant_id, h.subject_id, h.state, h.created_at, h.ended_at,
+       coalesce(t.legs, 0), coalesce(t.ended, 0), t.first_merchant, t.last_merchant,
+       t.first_subject, t.last_subject, t.first_end, t.last_end, t.made_first, t.made_last,
+       t.ended_first, t.ended_last
 FROM holds h
-LEFT JOIN transfers p ON p.hold_id = h.id AND p.kind = 'pending'
-LEFT JOIN transfers e ON e.pending_id = p.id
-GROUP BY h.id, h.state
-HAVING (h.state = 'active' AND count(e.id) > 0)
-    OR (h.state <> 'active' AND count(e.id) <> count(p.id))
-    OR min(e.kind) <> max(e.kind)
-    OR (h.state = 'posted' AND min(e.kind) <> 'post')
-    OR (h.state = 'voided' AND min(e.kind) <> 'void')
-    OR (h.state = 'expired' AND min(e.kind) <> 'expire')
-ORDER BY h.id
-LIMIT 1
+FULL JOIN (
+    SELECT hold_id,
+           count(*) FILTER (WHERE kind = 'pending') AS legs,
+           count(*) FILTER (WHERE kind <> 'pending') AS ended,
+           min(merchant_id) AS first_merchant, max(merchant_id) AS last_merchant,
+           min(subject_id) AS first_subject, max(subject_id) AS last_subject,
+           min(kind) FILTER (WHERE kind <> 'pending') AS first_end,
+           max(kind) FILTER (WHERE kind <> 'pending') AS last_end,
+           min(at) FILTER (WHERE kind = 'pending') AS made_first,
+           max(at) FILTER (WHERE kind = 'pending') AS made_last,
+           min(at) FILTER (WHERE kind <> 'pending') AS ended_first,
+           max(at) FILTER (WHERE kind <> 'pending') AS ended_last
+    FROM transfers WHERE hold_id IS NOT NULL GROUP BY hold_id
+) t ON t.hold_id = h.id
+ORDER BY 1
+
+-- name: verify_obligations
+-- What each merchant owes us, beside the incidents that were opened about it.
+SELECT a.address, a.debits_posted - a.credits_posted, coalesce(sum(i.amount), 0)
+FROM accounts a
+LEFT JOIN incidents i ON i.merchant_id = a.merchant_id AND i.currency = a.currency
+                     AND i.kind = 'merchant_owes'
+WHERE a.role = 'receivable' AND a.debits_posted > a.credits_posted
+GROUP BY a.address
+ORDER BY a.address

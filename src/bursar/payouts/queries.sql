@@ -292,4 +292,60 @@ FOR NO KEY UPDATE SKIP LOCKED
 SELECT body FROM inbox WHERE provider = $1 AND event_id = $2
 
 -- name: verify_payouts
-SELECT id, merchant_id, state, version, amount_returned, hold_id FROM payouts ORDER BY id
+-- Every payout, its hold, and the payout that its reference names.
+SELECT p.id, p.merchant_id, p.reference, p.amount, p.currency, p.fee, p.state, p.version,
+       p.beneficiary_name, p.beneficiary_iban, p.attempt_count, p.hold_id, p.provider_cost,
+       p.amount_returned, p.created_at, p.settled_at,
+       h.state, h.merchant_id, h.subject_id, r.payout_id
+FROM payouts p
+LEFT JOIN holds h ON h.id = p.hold_id
+LEFT JOIN payout_references r
+       ON r.merchant_id = p.merchant_id AND r.reference = p.reference
+ORDER BY p.id
+
+-- name: verify_history
+SELECT subject_id, merchant_id, seq, kind, at, body
+FROM journal WHERE kind LIKE 'payout.%' ORDER BY subject_id, seq
+
+-- name: verify_attempts
+-- Every attempt, whose its provider key is, and its facts.
+SELECT a.payout_id, a.id, a.merchant_id, a.number, a.hold_id, a.amount, a.currency, a.state,
+       k.attempt_id, k.payout_id, f.kinds, coalesce(f.returned, 0)
+FROM attempts a
+LEFT JOIN provider_keys k ON k.provider = a.provider AND k.key = a.provider_key
+LEFT JOIN (
+    SELECT attempt_id, array_agg(kind) AS kinds,
+           sum(amount) FILTER (WHERE kind = 'returned') AS returned
+    FROM facts GROUP BY attempt_id
+) f ON f.attempt_id = a.id
+ORDER BY a.payout_id, a.number
+
+-- name: verify_stray_rows
+-- The first row about a payout or an attempt that does not exist.
+(SELECT 'journal', merchant_id || ' ' || seq, 'payout ' || subject_id FROM journal j
+ WHERE kind LIKE 'payout.%' AND NOT EXISTS (SELECT FROM payouts p WHERE p.id = j.subject_id)
+ ORDER BY merchant_id, seq LIMIT 1)
+UNION ALL
+(SELECT 'payout_references', merchant_id || ' ' || reference, 'payout ' || payout_id
+ FROM payout_references r
+ WHERE NOT EXISTS (SELECT FROM payouts p WHERE p.id = r.payout_id)
+ ORDER BY merchant_id, reference LIMIT 1)
+UNION ALL
+(SELECT 'attempts', id, 'payout ' || payout_id FROM attempts a
+ WHERE NOT EXISTS (SELECT FROM payouts p WHERE p.id = a.payout_id) ORDER BY id LIMIT 1)
+UNION ALL
+(SELECT 'facts', attempt_id || ' ' || kind || ' ' || item, 'attempt ' || attempt_id FROM facts f
+ WHERE NOT EXISTS (SELECT FROM attempts a WHERE a.id = f.attempt_id)
+ ORDER BY attempt_id, kind, item LIMIT 1)
+UNION ALL
+(SELECT 'provider_keys', provider || ' ' || key, 'attempt ' || attempt_id FROM provider_keys k
+ WHERE NOT EXISTS (SELECT FROM attempts a WHERE a.id = k.attempt_id)
+ ORDER BY provider, key LIMIT 1)
+
+-- name: verify_stray_holds
+-- An active hold for a payout that does not name it.
+SELECT h.id, h.subject_id FROM holds h
+LEFT JOIN payouts p ON p.hold_id = h.id
+WHERE h.state = 'active' AND h.subject_id LIKE 'po\_%' AND p.id IS DISTINCT FROM h.subject_id
+ORDER BY h.id
+LIMIT 1

@@ -1,0 +1,201 @@
+"""Checkpoints against the chains: the ones in the database, and those exported to a file.
+
+A chain that was rewritten from end to end agrees with itself. Only what was sealed before, and
+kept where the rewriter could not reach, shows that it is not the same chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from bursar.db.connection import Connection
+from bursar.engine.journal import GENESIS, checkpoint_hash
+from bursar.engine.model import JournalHead
+from bursar.engine.queries import QUERIES
+from bursar.engine.verify import Check, Disagreement, open_stream
+from bursar.kit.errors import BursarError
+
+_BATCH = 1000
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+HexHash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+ChainName = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,200}\Z")]
+Heads = dict[ChainName, tuple[Count, Count, HexHash]]
+
+
+class AnchorDamaged(BursarError):
+    """The anchor file can't be read as checkpoints: it proves nothing until it is restored."""
+
+    code = "anchor_damaged"
+    status = 422
+    title = "Anchor damaged"
+
+
+class AnchorLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One exported checkpoint. `heads` maps a chain to [seq, link_seq, hash]."""
+
+    id: Count
+    at: str
+    hash: HexHash
+    heads: Heads
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """A row of `checkpoints`."""
+
+    id: int
+    hash: bytes
+    heads: str
+
+
+async def stored(connection: Connection) -> str:
+    """Each stored checkpoint is the hash of its heads, and each head is a link of the chain."""
+    decoder = msgspec.json.Decoder(Heads)
+    links = _Links(connection)
+    rows = await open_stream(connection, QUERIES["verify_checkpoints"], _Stored)
+    while (row := await rows.next()) is not None:
+        key: dict[str, object] = {"id": row.id}
+        try:
+            heads = _heads(decoder.decode(row.heads))
+        except msgspec.DecodeError as error:
+            raise Disagreement(
+                "checkpoints", key, expected="heads as JSON", found=str(error)
+            ) from error
+        sealed = checkpoint_hash(heads)
+        if sealed != row.hash:
+            raise Disagreement(
+                "checkpoints",
+                key,
+                expected=f"hash {sealed.hex()}, as its heads give it,",
+                found=row.hash.hex(),
+            )
+        await links.expect(heads, f"checkpoint {row.id}")
+    await links.settle()
+    return f"checkpoints: {rows.taken} stored, {links.compared} heads found in the chains"
+
+
+def anchored(path: Path) -> Check:
+    """Each checkpoint exported to `path` is stored, and each of its heads is a link.
+
+    The file is measured now, before the snapshot is taken: a worker may be writing to it. Raises
+    OSError now, and `AnchorDamaged` from the check.
+    """
+    size = path.stat().st_size
+
+    async def check(connection: Connection) -> str:
+        links = _Links(connection)
+        batch: list[tuple[int, AnchorLine]] = []
+        count = 0
+        cut: list[int] = []
+        for number, line in _read(path, size, cut):
+            count += 1
+            batch.append((number, line))
+            await links.expect(_heads(line.heads), f"line {number} of {path.name}")
+            if len(batch) >= _BATCH:
+                await _are_stored(connection, batch, path)
+                batch.clear()
+        await _are_stored(connection, batch, path)
+        await links.settle()
+        if not count:
+            raise AnchorDamaged(f"{path}: there is no checkpoint in it")
+        note = f"; line {cut[0]} was cut off while it was written and left out" if cut else ""
+        return f"anchor: {count} checkpoints, {links.compared} heads found in the chains{note}"
+
+    return check
+
+
+def _heads(heads: Heads) -> list[JournalHead]:
+    return [
+        JournalHead(merchant_id, seq, link_seq, bytes.fromhex(digest))
+        for merchant_id, (seq, link_seq, digest) in heads.items()
+    ]
+
+
+def _read(path: Path, size: int, cut: list[int]) -> Iterator[tuple[int, AnchorLine]]:
+    """The file's first `size` bytes as numbered checkpoints.
+
+    A last line without its end, from a writer that was killed, is left out and noted in `cut`.
+    """
+    decoder = msgspec.json.Decoder(AnchorLine)
+    with path.open("rb") as file:
+        for number, text in enumerate(file, start=1):
+            size -= len(text)
+            if size < 0 or not text.endswith(b"\n"):
+                cut.append(number)
+                return
+            if text.strip():
+                yield number, _checkpoint(decoder, text, f"{path}: line {number}")
+            if size == 0:
+                return
+
+
+def _checkpoint(decoder: msgspec.json.Decoder[AnchorLine], text: bytes, place: str) -> AnchorLine:
+    try:
+        line = decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AnchorDamaged(f"{place} is damaged: {error}") from error
+    if checkpoint_hash(_heads(line.heads)).hex() != line.hash:
+        raise AnchorDamaged(f"{place} is damaged: its hash is not that of its heads")
+    return line
+
+
+async def _are_stored(
+    connection: Connection, batch: list[tuple[int, AnchorLine]], path: Path
+) -> None:
+    """An exported checkpoint was committed before it was exported."""
+    found = dict(
+        await connection.fetch(QUERIES["verify_checkpoint_hashes"], [line.id for _, line in batch])
+    )
+    for number, line in batch:
+        digest = found.get(line.id)
+        if digest is None or digest.hex() != line.hash:
+            raise Disagreement(
+                "checkpoints",
+                {"id": line.id},
+                expected=f"hash {line.hash}, as in line {number} of {path.name},",
+                found="no such checkpoint" if digest is None else digest.hex(),
+            )
+
+
+class _Links:
+    """Looks heads up in the chains, in batches. A head that did not move is looked up once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._last: dict[str, JournalHead] = {}
+        self._waiting: list[tuple[JournalHead, str]] = []
+        self.compared = 0
+
+    async def expect(self, heads: list[JournalHead], source: str) -> None:
+        """`source` sealed these heads."""
+        for head in heads:
+            if self._last.get(head.merchant_id) != head:
+                self._last[head.merchant_id] = head
+                self._waiting.append((head, source))
+        if len(self._waiting) >= _BATCH:
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Look up what waits. Raises `Disagreement`."""
+        waiting, self._waiting = self._waiting, []
+        records = await self._connection.fetch(
+            QUERIES["verify_sealed_links"],
+            [head.merchant_id for head, _ in waiting],
+            [head.link_seq for head, _ in waiting],
+        )
+        for (head, source), record in zip(waiting, records, strict=True):
+            self.compared += 1
+            last_seq, digest = record if head.link_seq else (0, GENESIS)
+            if (last_seq, digest) != (head.seq, head.hash):
+                found = "no such link" if digest is None else f"{digest.hex()} after {last_seq}"
+                raise Disagreement(
+                    "journal_links",
+                    {"merchant_id": head.merchant_id, "link_seq": head.link_seq},
+                    expected=f"hash {head.hash.hex()} after entry {head.seq}, "
+                    f"as {source} sealed it,",
+                    found=f"{found}: the chain was cut or rewritten",
+                )
