@@ -1,0 +1,1 @@
+"""Measures Bursar against baselines in the same run: `python -m bench`. See docs/benchmarks.md."""

@@ -1,0 +1,7 @@
+"""`python -m bench`: measure and print. See docs/benchmarks.md."""
+
+import sys
+
+from bench.run import main
+
+sys.exit(main())
