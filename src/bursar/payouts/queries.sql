@@ -226,7 +226,8 @@ SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amou
 FROM attempts WHERE payout_id = $1 ORDER BY number
 
 -- name: list_payouts
--- Newest first. A null argument does not filter; ($5, $6) is the last row of the page before.
+-- Newest first, along the index of the merchant. A null state does not filter; ($3, $4) is the
+-- last row of the page before.
 SELECT id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
        beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
        attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
@@ -235,11 +236,24 @@ SELECT id, merchant_id, reference, amount, currency, fee, state, version, benefi
 FROM payouts
 WHERE merchant_id = $1
   AND ($2::text IS NULL OR state = $2)
-  AND ($3::text IS NULL OR reference = $3)
-  AND ($4::text[] IS NULL OR id = ANY($4))
-  AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::text))
+  AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::text))
 ORDER BY created_at DESC, id DESC
-LIMIT $7
+LIMIT $5
+
+-- name: list_payouts_by_id
+-- A statement of its own: it must never walk a merchant's whole list.
+SELECT id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
+       beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
+       attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
+       provider_cost, failure_code, failure_reason, amount_returned, created_at, updated_at,
+       settled_at, correlation_id
+FROM payouts
+WHERE merchant_id = $1 AND id = ANY($2::text[])
+  AND ($3::text IS NULL OR state = $3)
+ORDER BY created_at DESC, id DESC
+
+-- name: payout_id_of_reference
+SELECT payout_id FROM payout_references WHERE merchant_id = $1 AND reference = $2
 
 -- name: due_payouts
 -- Candidates only: nothing stays locked, `begin_attempt` decides who was first.

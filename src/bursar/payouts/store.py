@@ -45,18 +45,33 @@ class PayoutFilter(msgspec.Struct, frozen=True):
 async def list_payouts(
     pool: Pool, merchant_id: str, wanted: PayoutFilter, *, limit: int
 ) -> list[Payout]:
-    """At most `limit` payouts of a merchant, newest first."""
+    """At most `limit` payouts of a merchant, newest first.
+
+    Named by ids or reference they come whole, in one page.
+    """
+    if wanted.ids is not None or wanted.reference is not None:
+        found = await _named(pool, merchant_id, wanted)
+        if wanted.after is not None:
+            found = [row for row in found if (row.created_at, row.id) < wanted.after]
+        return found[:limit]
     after_at, after_id = wanted.after or (None, None)
     async with pool.acquire() as connection:
         records = await connection.fetch(
-            QUERIES["list_payouts"],
-            merchant_id,
-            wanted.state,
-            wanted.reference,
-            wanted.ids,
-            after_at,
-            after_id,
-            limit,
+            QUERIES["list_payouts"], merchant_id, wanted.state, after_at, after_id, limit
+        )
+    return [Payout(*record) for record in records]
+
+
+async def _named(pool: Pool, merchant_id: str, wanted: PayoutFilter) -> list[Payout]:
+    async with pool.acquire() as connection:
+        ids = wanted.ids
+        if wanted.reference is not None:
+            payout_id = await connection.fetchval(
+                QUERIES["payout_id_of_reference"], merchant_id, wanted.reference
+            )
+            ids = [payout_id] if payout_id and (ids is None or payout_id in ids) else []
+        records = await connection.fetch(
+            QUERIES["list_payouts_by_id"], merchant_id, ids, wanted.state
         )
     return [Payout(*record) for record in records]
 
