@@ -132,7 +132,8 @@ class FakeApi:
                 "role": "available",
                 "currency": currency,
                 "debits_pending": 0,
-                "balance": free,
+                "debits_posted": 0,
+                "credits_posted": free,
             }
             for currency, free in self.funds.items()
         ]

@@ -246,6 +246,9 @@ def test_a_bad_file_reaches_no_server(tmp_path: Path) -> None:
     [
         (lambda _: answer(200, [1]), "does not answer JSON"),
         (lambda _: answer(200, {"x": 1}), "not a list of accounts"),
+        (lambda _: answer(200, {"data": [], "books": None}), "not a list of accounts"),
+        (lambda _: answer(200, {"data": [{"role": 1}], "books": []}), "not a list of accounts"),
+        (lambda _: answer(200, {"data": [1], "books": []}), "not a list of accounts"),
         (lambda _: Response("<html>", 200), "does not answer JSON"),
         (lambda _: Response("[" * 100_000, 200), "does not answer JSON"),
         (lambda _: Response("", 200), "is this a Bursar API?"),
@@ -261,6 +264,45 @@ def test_what_is_no_bursar_api_is_told_in_a_line(
     error = refused(FakeApi(before=before), write(tmp_path / "p.csv", 1))
     assert error.code == 1
     assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"id": "po_1", "state": "sent", "amount": "10", "currency": "EUR"},
+        {"id": 1, "state": "sent", "amount": 10, "currency": "EUR"},
+        {"id": "po_1", "state": "sent", "amount": 10, "currency": "EUR", "fee": [1]},
+        {"id": "po_1", "state": "sent", "amount": 10, "currency": "EUR", "failure": "x"},
+        {"id": "po_1", "state": "sent", "amount": 10, "currency": "EUR", "due_at": 7},
+    ],
+)
+def test_what_is_no_payout_is_told_in_a_line(tmp_path: Path, document: object) -> None:
+    """API10: also where the accounts looked right."""
+
+    def before(request: Request) -> Response | None:
+        return answer(201, document) if request.method == "POST" else None
+
+    error = refused(FakeApi(before=before), write(tmp_path / "p.csv", 1))
+    assert str(error) == "the answer is not a payout: is this a Bursar API?"
+
+
+def test_rows_that_were_never_answered_are_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The API is busy to the end: the next run asks again, with the same keys."""
+
+    def before(request: Request) -> Response | None:
+        return problem(503, "overloaded") if request.method == "POST" else None
+
+    path = write(tmp_path / "p.csv", 9)
+    assert run(FakeApi(before=before), path, timeout_s=1.0, concurrency=4) == 3
+    out = words_of(capsys)
+    assert {line.split()[1] for line in out if line.startswith("open:")} <= {
+        "unanswered",
+        "waiting",
+    }
+    assert out[-1] == "9 payouts are still open. Run the same command again to follow them."
 
 
 def test_a_refused_key_is_told_in_a_line(tmp_path: Path) -> None:

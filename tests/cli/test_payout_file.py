@@ -155,6 +155,7 @@ BAD_CELLS = [
     ("reference", "caf\u00e9", "'caf\\xe9' has characters that are not printable ASCII"),
     # F77: text for people and banks
     ("beneficiary_name", "", "is empty"),
+    ("beneficiary_name", "\u00a0", "is empty"),
     ("beneficiary_name", "x" * 141, "has 141 characters, at most 140 are allowed"),
     ("beneficiary_name", "a\0b", "has the character U+0000, which is not allowed"),
     ("beneficiary_name", "a\x1b[2Jb", "has the character U+001B, which is not allowed"),
@@ -277,6 +278,10 @@ BAD_FILES = {
     "a bad metadata column": (
         f"{HEADER},metadata.\n{GOOD},x\n".encode(),
         ["line 1: metadata.: unknown column"],
+    ),
+    "too many metadata columns": (
+        f"{HEADER}{''.join(f',metadata.k{n}' for n in range(21))}\n{GOOD}{',' * 21}\n".encode(),
+        ["line 1: metadata: 21 columns, at most 20 are allowed"],
     ),
     "a NUL in the column names": (
         f"{HEADER}\0\n{GOOD}\n".encode(),

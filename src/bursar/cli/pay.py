@@ -161,7 +161,8 @@ def _short_of_funds(rows: Sequence[PayoutRow], accounts: Mapping[str, Any]) -> l
     free: Counter[str] = Counter()
     for account in accounts["data"]:
         if account["role"] == "available":
-            free[account["currency"]] += account["balance"] - account["debits_pending"]
+            taken = account["debits_posted"] + account["debits_pending"]
+            free[account["currency"]] += account["credits_posted"] - taken
     return [
         f"Note: {report.amount_text(free[code], code)} {code} is free and the file asks for"
         f" {report.amount_text(wanted, code)}: rows without funds will be refused."

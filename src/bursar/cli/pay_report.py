@@ -16,7 +16,7 @@ EXIT_OPEN: Final = 3
 _ROWS_SHOWN_MAX: Final = 20
 _STATE_ORDER: Final = (
     *("settled", "returned", "failed", "dead_letter", "cancelled", "refused"),
-    *("created", "funds_locked", "sending", "sent", "in_review", "unanswered"),
+    *("created", "funds_locked", "sending", "sent", "in_review", "unanswered", "waiting"),
 )
 
 
@@ -25,7 +25,7 @@ def exit_code(run: Run, *, wait: bool, books_balance: bool) -> int:
     states = run.tally()
     if not books_balance:
         return EXIT_FAILED
-    if states["unanswered"] or (wait and run.open_count()):
+    if states["unanswered"] or states["waiting"] or (wait and run.open_count()):
         return EXIT_OPEN
     return EXIT_FAILED if states["refused"] else EXIT_DONE
 
@@ -78,10 +78,10 @@ def books_lines(accounts: Mapping[str, Any], currencies: Iterable[str]) -> list[
     wanted = set(currencies)
     balances: dict[str, list[str]] = defaultdict(list)
     for account in accounts["data"]:
-        code, balance = account["currency"], account["balance"]
-        if balance:
-            side = "Cr" if balance > 0 else "Dr"
-            balances[code].append(f"{account['role']} {amount_text(abs(balance), code)} {side}")
+        code, net = account["currency"], account["credits_posted"] - account["debits_posted"]
+        if net:
+            side = "Cr" if net > 0 else "Dr"
+            balances[code].append(f"{account['role']} {amount_text(abs(net), code)} {side}")
     lines = ["", "ledger"]
     for book in accounts["books"]:
         code = book["currency"]

@@ -32,13 +32,16 @@ class RowResult:
     payout: Payout | None = None
     refused: Refused | None = None
     replayed: bool = False
+    unanswered: bool = False
 
     @property
     def state(self) -> str:
-        """The payout's state, or `refused`, or `unanswered`."""
+        """The payout's state, or `refused`, or `unanswered`, or `waiting` for its turn."""
         if self.payout is not None:
             return self.payout.state
-        return "refused" if self.refused is not None else "unanswered"
+        if self.refused is not None:
+            return "refused"
+        return "unanswered" if self.unanswered else "waiting"
 
     @property
     def open(self) -> bool:
@@ -115,11 +118,12 @@ class Payer:
     async def _ask_some(self, run: Run, pending: Iterator[RowResult]) -> None:
         for result in pending:
             if self.clock.monotonic() >= self.deadline:
-                return  # the rest stays `unanswered`
+                return  # the rest stays `waiting`
             try:
                 answer = await self._ask(result.row)
             except NoAnswer:
-                continue  # stays `unanswered`: the next run asks again with the same key
+                result.unanswered = True  # the next run asks again with the same key
+                continue
             if isinstance(answer, Created):
                 result.payout, result.replayed = answer.payout, answer.replayed
             else:

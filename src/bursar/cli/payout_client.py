@@ -25,6 +25,9 @@ _BACKOFF_CAP_S: Final = 2.0
 _RETRY_AFTER_CAP_S: Final = 30.0
 _NO_ANSWER_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CREATED: Final = (200, 201)
+_NO_PAYOUT: Final = "the answer is not a payout: is this a Bursar API?"
+_ACCOUNT_TEXTS: Final = ("role", "currency")
+_ACCOUNT_COUNTERS: Final = ("debits_pending", "debits_posted", "credits_posted")
 
 
 class ApiError(Exception):
@@ -53,7 +56,6 @@ class Payout:
     currency: str
     fee: int
     provider_cost: int
-    amount_returned: int
     failure_code: str
     failure_reason: str
     due_at: str | None
@@ -80,20 +82,26 @@ def payout_of(document: dict[str, Any]) -> Payout:
     """The payout in an API document. Raises `ApiUnreachable` if it is no payout."""
     try:
         failure = document.get("failure") or {}
-        return Payout(
+        payout = Payout(
             id=document["id"],
             state=document["state"],
             amount=document["amount"],
             currency=document["currency"],
             fee=document.get("fee") or 0,
             provider_cost=document.get("provider_cost") or 0,
-            amount_returned=document.get("amount_returned") or 0,
-            failure_code=failure.get("code", ""),
-            failure_reason=failure.get("reason") or "",
+            failure_code=str(failure.get("code") or ""),
+            failure_reason=str(failure.get("reason") or ""),
             due_at=document.get("due_at"),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ApiUnreachable("the answer is not a payout: is this a Bursar API?") from error
+        raise ApiUnreachable(_NO_PAYOUT) from error
+    texts = (payout.id, payout.state, payout.currency, payout.due_at or "")
+    amounts = (payout.amount, payout.fee, payout.provider_cost)
+    if not all(isinstance(text, str) for text in texts) or not all(
+        isinstance(amount, int) for amount in amounts
+    ):
+        raise ApiUnreachable(_NO_PAYOUT)
+    return payout
 
 
 class PayoutClient:
@@ -137,7 +145,10 @@ class PayoutClient:
     async def accounts(self, *, once: bool = False) -> dict[str, Any]:
         """The merchant's accounts and books. `once`: a single try, to learn early who is there."""
         document = _document(await self._call("GET", "/accounts", once=once))
-        if not isinstance(document.get("data"), list):
+        if not (
+            _have_all(document.get("data"), _ACCOUNT_TEXTS, _ACCOUNT_COUNTERS)
+            and _have_all(document.get("books"), ("currency",), ("debits", "credits", "balanced"))
+        ):
             raise ApiUnreachable("the answer is not a list of accounts: is this a Bursar API?")
         return document
 
@@ -206,6 +217,16 @@ def _allowed(response: httpx.Response, url: httpx.URL) -> httpx.Response:
     ):
         raise ApiUnreachable(f"{url} answers {status}: is this a Bursar API?")
     return response
+
+
+def _have_all(found: object, texts: Sequence[str], numbers: Sequence[str]) -> bool:
+    """Whether `found` is a list of objects with these members, text and whole numbers."""
+    return isinstance(found, list) and all(
+        isinstance(one, dict)
+        and all(isinstance(one.get(name), str) for name in texts)
+        and all(isinstance(one.get(name), int) for name in numbers)
+        for one in found
+    )
 
 
 def _document(response: httpx.Response) -> dict[str, Any]:

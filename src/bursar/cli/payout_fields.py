@@ -90,7 +90,7 @@ def read_amount(text: str, of: Currency | None) -> int:
 
 def read_text(text: str, *, chars_max: int, required: bool) -> str:
     """Text for people and banks: no control, bidirectional or invisible characters (F77)."""
-    if required and not text:
+    if required and not text.strip():
         raise FieldInvalid("is empty")
     for char in text:
         if _forbidden(char):

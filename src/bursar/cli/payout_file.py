@@ -7,7 +7,7 @@ The format: CSV (RFC 4180) in UTF-8, comma separated, first line the column name
     currency           ISO 4217 code, or USDC, USDT, BTC
     beneficiary_name   1 to 140 characters
     beneficiary_iban   ISO 13616; spaces are allowed
-    description        optional: up to 140 characters, for you
+    description        optional: up to 140 characters
     priority           optional: batch, standard, instant
     due_at             optional: RFC 3339 time with offset; the payout is not sent before it
     metadata.<key>     optional, repeatable: your own values, up to 500 characters each
@@ -39,6 +39,7 @@ FAULTS_SHOWN_MAX: Final = 50
 REQUIRED: Final = ("reference", "amount", "currency", "beneficiary_name", "beneficiary_iban")
 OPTIONAL: Final = ("description", "priority", "due_at")
 METADATA_PREFIX: Final = "metadata."
+METADATA_COLUMNS_MAX: Final = 20
 _METADATA_COLUMN: Final = re.compile(r"metadata\.[A-Za-z0-9_.-]{1,40}\Z")
 _WIDE_MARKS: Final = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00": "UTF-32"}
 _UTF8_MARK: Final = "\xef\xbb\xbf"
@@ -222,6 +223,9 @@ def _read_header(text: str, faults: _Faults) -> list[str]:
     for name in REQUIRED:
         if name not in columns:
             faults.add(1, name, "this column is missing")
+    metadata = sum(column.startswith(METADATA_PREFIX) for column in columns)
+    if metadata > METADATA_COLUMNS_MAX:
+        faults.add(1, "metadata", f"{metadata} columns, at most {METADATA_COLUMNS_MAX} are allowed")
     if not set(columns) & set(REQUIRED):
         faults.check()
     return columns
