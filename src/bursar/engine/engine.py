@@ -179,8 +179,15 @@ class Engine:
             if not await self._settle(group_id):
                 raise TransactionConflict("the lost commit never happened") from None
         if changes.wakes:
-            self._on_wake(changes.wakes)
+            self._wake(changes.wakes)
         return verdicts
+
+    def _wake(self, topics: frozenset[str]) -> None:
+        """Tell of a committed group. A failure here must not look like the group's own."""
+        try:
+            self._on_wake(topics)
+        except Exception:
+            log.exception("wake_failed", topics=sorted(topics))
 
     async def _settle(self, group_id: str) -> bool:
         """Whether the group of a lost COMMIT is in the database, by its tombstone."""
