@@ -31,6 +31,9 @@ _RETRY = (
     asyncpg.QueryCanceledError,
 )
 COMMIT_DEADLINE_S = 10.0
+COPY_ROWS_MIN = 32
+"""From so many rows on COPY takes a third less time than INSERT over arrays; it costs a round trip
+more, so fewer go by INSERT."""
 
 
 def _translated(error: Exception) -> Exception:
@@ -153,11 +156,22 @@ class PostgresSession:
                 raise StaleRow(f"{table.name}: {len(updated)} of {len(rows)} rows")
         for table, rows in _in_order(changes.inserts):
             if table is not GROUP_COMMITS:
-                await self._fetch(f"insert_{table.name}", *_columns(rows))
+                await self._insert(table, rows)
         for table, keys in _in_order(changes.released):
             await self._fetch(f"release_{table.name}", *_key_columns(table, keys))
         for commit in changes.inserts.get(GROUP_COMMITS, ()):
             await self._record_commit(commit)
+
+    async def _insert(self, table: Table[R], rows: Sequence[R]) -> None:
+        if len(rows) < COPY_ROWS_MIN:
+            await self._fetch(f"insert_{table.name}", *_columns(rows))
+            return
+        try:
+            await self._connection.copy_records_to_table(
+                table.name, columns=table.columns, records=map(msgspec.structs.astuple, rows)
+            )
+        except Exception as error:
+            raise _translated(error) from error
 
     async def _record_commit(self, commit: GroupCommit) -> None:
         written = await self._fetch("insert_group_commits", commit.group_id, commit.at)
