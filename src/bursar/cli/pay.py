@@ -17,9 +17,9 @@ from bursar.cli.pay_run import Payer, Run
 from bursar.cli.payout_client import ApiError, PayoutClient
 from bursar.cli.payout_file import PayoutFileRefused, PayoutRow, read_payout_file
 from bursar.cli.progress import display_for
-from bursar.cli.spread import SpreadTransport
 from bursar.kit.clock import Clock, SystemClock
 from bursar.kit.ids import SystemIds, SystemRandomness
+from bursar.rails.spread import SpreadTransport
 
 EXIT_INTERRUPTED: Final = 130
 _REQUEST_TIMEOUT_S: Final = 30.0

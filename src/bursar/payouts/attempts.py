@@ -133,7 +133,7 @@ def _instruction(payout: Payout, attempt: Attempt) -> PayoutInstruction:
         currency=attempt.currency,
         creditor_name=payout.beneficiary_name,
         creditor_iban=payout.beneficiary_iban,
-        remittance=payout.reference,
+        remittance=payout.description or payout.reference,
     )
 
 

@@ -13,6 +13,8 @@ from typing import Final, Protocol, Self
 import httpx
 import msgspec
 
+from bursar.rails.spread import SpreadTransport
+
 REPLY_BYTES_MAX: Final = 64 * 1024
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]+\Z")
@@ -88,7 +90,7 @@ class _Trace:
 
 
 class HttpxTransport:
-    """HTTP/1.1 over one pooled `httpx.AsyncClient`: keep-alive, no redirects, no proxies, no retry.
+    """HTTP/1.1 over one `httpx.AsyncClient`: keep-alive, no redirects, no proxies, no retry.
 
     Waiting for a free connection happens in front of httpx, so that a request that timed out
     there is known not to have been written.
@@ -110,10 +112,8 @@ class HttpxTransport:
             follow_redirects=False,
             trust_env=False,
             timeout=None,  # noqa: S113 - each request has one deadline over all its phases
-            limits=httpx.Limits(
-                max_connections=connections_max,
-                max_keepalive_connections=connections_max,
-                keepalive_expiry=keepalive_s,
+            transport=SpreadTransport(
+                connections_max, secure=base_url.startswith("https:"), keepalive_s=keepalive_s
             ),
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
         )
