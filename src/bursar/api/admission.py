@@ -75,8 +75,10 @@ class ReadRequest(Request):
 
     def __init__(self, scope: Scope, receive: Receive, raw: bytes, value: Any) -> None:
         super().__init__(scope, receive)
+        # Where the framework keeps what it has read: it will not read again.
         self._body = raw
         self._json = value
+        self.value = value
 
 
 async def admit(request: Request, asked: Access, action: Action) -> tuple[Request, Call]:

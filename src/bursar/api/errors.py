@@ -41,6 +41,7 @@ _DATABASE_ERRORS: Final[tuple[type[Exception], ...]] = (
     asyncpg.LockNotAvailableError,
 )
 _NAME_CHARS_MAX: Final = 64
+_OF_KEY: Final = "[key]"  # how the validator says that not the value is wrong but its name
 
 
 class MalformedJson(BursarError):
@@ -203,6 +204,8 @@ def first_fault(faults: Sequence[Mapping[str, Any]]) -> BursarError:
 def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
     part, *place = fault["loc"]
     detail = _sentence(fault)
+    if place[-1:] == [_OF_KEY]:
+        del place[-1]
     if part == "body":
         return {"pointer": pointer(place), "detail": detail}
     return {"parameter": pointer(place).removeprefix("/"), "detail": detail}

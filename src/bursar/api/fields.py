@@ -143,5 +143,9 @@ MetadataValue = Annotated[
 ]
 Metadata = Annotated[
     dict[MetadataKey, MetadataValue],
-    Field(max_length=METADATA_KEYS_MAX, description="Your own words; kept, not read."),
+    Field(
+        max_length=METADATA_KEYS_MAX,
+        description="Your own words; kept, not read.",
+        json_schema_extra={"additionalProperties": False},
+    ),
 ]

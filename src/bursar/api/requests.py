@@ -76,7 +76,7 @@ class PayoutQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    limit: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT
+    limit: Annotated[int, Field(ge=1, le=LIMIT_MAX), BeforeValidator(_whole)] = LIMIT_DEFAULT
     cursor: Annotated[
         str | None, Field(max_length=CURSOR_CHARS_MAX, description="`next_cursor` of a page.")
     ] = None

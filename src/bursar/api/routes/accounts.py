@@ -7,6 +7,7 @@ from fastapi import FastAPI, Response
 
 from bursar.api.admission import access
 from bursar.api.errors import InvalidParameter
+from bursar.api.fields import CurrencyCode
 from bursar.api.replies import document_response, reply_response
 from bursar.api.requests import FundBody
 from bursar.api.responses import AccountList, Funding
@@ -16,7 +17,6 @@ from bursar.ledger.commands import FundAccount
 from bursar.ledger.errors import BalanceTooLarge, UnknownAccount
 from bursar.ledger.model import Account
 from bursar.ledger.store import list_accounts
-from bursar.money.currency import CURRENCIES
 
 
 @access(Action.ACCOUNTS_READ)
@@ -29,10 +29,8 @@ async def accounts(call: Admitted) -> Response:
 @access(
     Action.ACCOUNTS_FUND, write=True, refuses=(InvalidParameter, UnknownAccount, BalanceTooLarge)
 )
-async def fund_account(call: Admitted, currency: str, body: FundBody) -> Response:
+async def fund_account(call: Admitted, currency: CurrencyCode, body: FundBody) -> Response:
     """Book money as if it had come in. Only the sandbox has this."""
-    if currency not in CURRENCIES:
-        raise InvalidParameter("This is no currency code.", parameter="currency")
     reply = await call.deps.engine.submit(
         FundAccount(
             origin=call.origin,
