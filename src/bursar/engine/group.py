@@ -228,15 +228,14 @@ def _decide_request(command: Command[Any], ws: WorkingSet) -> Verdict:
 
 def _seal(ws: WorkingSet, group_id: str, rules: GroupRules) -> Changes:
     """Chain the group's journal entries and add the rows that prove and deliver them."""
-    changes = ws.changes()
     entries: dict[str, list[JournalEntry]] = {}
-    for entry in changes.inserts.get(JOURNAL, ()):
+    for entry in ws.inserted(JOURNAL):
         entries.setdefault(entry.merchant_id, []).append(entry)
         for sink in rules.sinks:
             ws.insert(DELIVERIES, Delivery(sink, entry.merchant_id, entry.seq))
     attached: dict[str, list[Row]] = {}
     for table in rules.attached:
-        for row in sorted(changes.inserts.get(table, ()), key=table.key_of):
+        for row in sorted(ws.inserted(table), key=table.key_of):
             attached.setdefault(row.merchant_id, []).append(row)
     for merchant_id, lines in entries.items():
         head = ws.get(JOURNAL_HEADS, merchant_id)

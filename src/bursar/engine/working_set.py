@@ -6,9 +6,9 @@ one command and nothing else; what is left at the end is written in one statemen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -39,6 +39,19 @@ class Changes(msgspec.Struct, frozen=True):
     wakes: frozenset[str]
 
 
+class _Known(Generic[R]):
+    """What a group knows of one table, and what it changes there."""
+
+    __slots__ = ("claimed", "inserted", "rows", "sets", "updated")
+
+    def __init__(self) -> None:
+        self.rows: dict[Key, R | None] = {}
+        self.inserted: dict[Key, None] = {}
+        self.updated: dict[Key, None] = {}
+        self.claimed: dict[Key, R] = {}
+        self.sets: dict[ChildSet[R], dict[str, dict[Key, None]]] = {}
+
+
 class WorkingSet:
     """All rows that the commands of one group may read or change."""
 
@@ -47,19 +60,23 @@ class WorkingSet:
         self.now = now
         self.ids = ids
         self.origin = Origin("system", "")
-        self._rows: dict[Table[Any], dict[Key, Any]] = {}
-        self._dirty: dict[Table[Any], dict[Key, str]] = {}
-        self._children: dict[ChildSet[Any], dict[str, dict[Key, None]]] = {}
-        self._child_sets: dict[Table[Any], list[ChildSet[Any]]] = {}
-        self._claimed: dict[Table[Any], dict[Key, Any]] = {}
+        self._tables: dict[Table[Any], _Known[Any]] = {}
         self._wakes: dict[str, None] = {}
-        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
+        # Flat triples of a mapping, a key and the value before: objects that live as long as the
+        # group cost the garbage collector a visit each.
+        self._undo: list[Any] = []
+
+    def _of(self, table: Table[R]) -> _Known[R]:
+        try:
+            return self._tables[table]
+        except KeyError:
+            return self._tables.setdefault(table, _Known())
 
     # Loading, by the group before anything is decided.
 
     def add_loaded(self, table: Table[R], keys: Iterable[Key], rows: Iterable[R]) -> None:
         """Tell the set that `keys` were read and `rows` were found."""
-        known = self._rows.setdefault(table, {})
+        known = self._of(table).rows
         for key in keys:
             known.setdefault(key, None)
         for row in rows:
@@ -67,33 +84,29 @@ class WorkingSet:
 
     def add_children(self, child: ChildSet[R], parents: Iterable[str], rows: Iterable[R]) -> None:
         """Tell the set that the children of `parents` were read and `rows` were found."""
-        sets = self._child_sets.setdefault(child.table, [])
-        if child not in sets:
-            sets.append(child)
-        index = self._children.setdefault(child, {})
+        known = self._of(child.table)
+        index = known.sets.setdefault(child, {})
         for parent in parents:
             index.setdefault(parent, {})
-        known = self._rows.setdefault(child.table, {})
         for row in rows:
             key = child.table.key_of(row)
-            known.setdefault(key, row)
+            known.rows.setdefault(key, row)
             parent_key = child.parent(row)
             if parent_key is not None and parent_key in index:
                 index[parent_key][key] = None
 
     def add_claimed(self, table: Table[R], row: R) -> None:
         """Tell the set that this group's INSERT of `row` won."""
-        self._claimed.setdefault(table, {})[table.key_of(row)] = row
+        self._of(table).claimed[table.key_of(row)] = row
 
     # Reading and writing, by decisions.
 
     def find(self, table: Table[R], key: Key) -> R | None:
         """The row, or None if there is none. Raises `Undecided` if it was never loaded."""
-        rows = self._rows.get(table)
-        row = _MISSING if rows is None else rows.get(key, _MISSING)
-        if row is _MISSING:
-            raise Undecided(table.name, key)
-        return cast("R | None", row)
+        try:
+            return cast("R | None", self._tables[table].rows[key])
+        except KeyError:
+            raise Undecided(table.name, key) from None
 
     def get(self, table: Table[R], key: Key) -> R:
         """The row, which must exist."""
@@ -105,56 +118,63 @@ class WorkingSet:
 
     def children(self, child: ChildSet[R], parent: str) -> list[R]:
         """The children of a loaded parent, those made in this group included."""
-        index = self._children.get(child)
+        known = self._of(child.table)
+        index = known.sets.get(child)
         if index is None or parent not in index:
             raise Undecided(child.name, parent)
-        rows = self._rows[child.table]
-        return [rows[key] for key in index[parent]]
+        return [cast("R", known.rows[key]) for key in index[parent]]
 
     def insert(self, table: Table[R], row: R) -> None:
         """A new row. It must not be known already."""
+        known = self._of(table)
         key = table.key_of(row)
-        rows = self._rows.setdefault(table, {})
-        if rows.get(key) is not None:
+        before = known.rows.get(key, _MISSING)
+        if before is not _MISSING and before is not None:
             msg = f"{table.name} {key} exists already"
             raise ValueError(msg)
-        self._set(rows, key, row)
-        self._set(self._dirty.setdefault(table, {}), key, "insert")
-        for child in self._child_sets.get(table, ()):
+        self._undo += (known.rows, key, before, known.inserted, key, _MISSING)
+        known.rows[key] = row
+        known.inserted[key] = None
+        for child, index in known.sets.items():
             parent = child.parent(row)
-            siblings = self._children[child].get(parent) if parent is not None else None
+            siblings = index.get(parent) if parent is not None else None
             if siblings is not None:
-                self._set(siblings, key, None)
+                self._undo += (siblings, key, _MISSING)
+                siblings[key] = None
 
     def update(self, table: Table[R], row: R) -> None:
         """A new version of a loaded row."""
         key = table.key_of(row)
-        rows = self._rows[table]
-        if rows.get(key) is None:
+        known = self._tables[table]
+        before = known.rows.get(key)
+        if before is None:
             msg = f"{table.name} {key} was not loaded"
             raise LookupError(msg)
-        self._set(rows, key, row)
-        dirty = self._dirty.setdefault(table, {})
-        if key not in dirty:
-            self._set(dirty, key, "update")
+        self._undo += (known.rows, key, before)
+        known.rows[key] = row
+        if key not in known.updated and key not in known.inserted:
+            self._undo += (known.updated, key, _MISSING)
+            known.updated[key] = None
 
     def claim(self, table: Table[R], row: R) -> R | None:
         """Take what may not exist yet. None: it is ours now. A row: somebody had it before.
 
         Two commands of one group meet here: the first one takes the claim that the group won.
         """
+        known = self._of(table)
         key = table.key_of(row)
-        rows = self._rows.setdefault(table, {})
-        existing = rows.get(key)
-        if existing is not None:
-            return cast("R", existing)
-        inserted = self._claimed.get(table, {}).get(key)
+        before = known.rows.get(key, _MISSING)
+        if before is not _MISSING and before is not None:
+            return cast("R", before)
+        inserted = known.claimed.get(key)
         if inserted is None:
             # Neither won nor loaded: its holder let go between our INSERT and our read.
             raise Undecided(table.name, key, load=False)
-        self._set(rows, key, row)
+        self._undo += (known.rows, key, before)
+        known.rows[key] = row
         if row != inserted:
-            self._set(self._dirty.setdefault(table, {}), key, "update")
+            self._undo += (known.updated, key, _MISSING)
+            known.updated[key] = None
         return None
 
     def journal(
@@ -188,7 +208,8 @@ class WorkingSet:
     def wake(self, topic: str) -> None:
         """Ask that workers waiting on `topic` are woken once this is committed."""
         if topic not in self._wakes:
-            self._set(self._wakes, topic, None)
+            self._undo += (self._wakes, topic, _MISSING)
+            self._wakes[topic] = None
 
     # Undoing and collecting, by the group.
 
@@ -198,30 +219,31 @@ class WorkingSet:
 
     def rollback(self, mark: int) -> None:
         """Take back every change since `mark`."""
-        while len(self._undo) > mark:
-            mapping, key, before = self._undo.pop()
+        undo = self._undo
+        while len(undo) > mark:
+            before, key, mapping = undo.pop(), undo.pop(), undo.pop()
             if before is _MISSING:
                 del mapping[key]
             else:
                 mapping[key] = before
 
+    def inserted(self, table: Table[R]) -> list[R]:
+        """The rows that are to be inserted, in the order in which they were made."""
+        known = self._of(table)
+        return [cast("R", known.rows[key]) for key in known.inserted]
+
     def changes(self) -> Changes:
         """What has to be written."""
         updates: dict[Table[Any], list[Any]] = {}
         inserts: dict[Table[Any], list[Any]] = {}
-        for table, dirty in self._dirty.items():
-            rows = self._rows[table]
-            for key, kind in dirty.items():
-                (inserts if kind == "insert" else updates).setdefault(table, []).append(rows[key])
-        return Changes(updates, inserts, dict(self._unused_claims()), frozenset(self._wakes))
-
-    def _unused_claims(self) -> Iterator[tuple[Table[Any], list[Key]]]:
-        for table, claimed in self._claimed.items():
-            rows = self._rows.get(table, {})
-            unused = [key for key in claimed if rows.get(key) is None]
+        released: dict[Table[Any], list[Key]] = {}
+        for table, known in self._tables.items():
+            rows = known.rows
+            if known.updated:
+                updates[table] = [rows[key] for key in known.updated]
+            if known.inserted:
+                inserts[table] = [rows[key] for key in known.inserted]
+            unused = [key for key in known.claimed if rows.get(key) is None]
             if unused:
-                yield table, unused
-
-    def _set(self, mapping: dict[Any, Any], key: Any, value: Any) -> None:
-        self._undo.append((mapping, key, mapping.get(key, _MISSING)))
-        mapping[key] = value
+                released[table] = unused
+        return Changes(updates, inserts, released, frozenset(self._wakes))
