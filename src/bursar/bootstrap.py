@@ -30,6 +30,7 @@ from bursar.engine.group import GroupRules
 from bursar.engine.model import Origin, Request
 from bursar.engine.postgres import PostgresStore
 from bursar.engine.queries import QUERIES as ENGINE_QUERIES
+from bursar.engine.verify import Audit
 from bursar.engine.wake import Listener, Notifier
 from bursar.identity import model as identity
 from bursar.identity import store as identity_store
@@ -81,14 +82,6 @@ QUERIES: Mapping[str, str] = {
 }
 
 
-class NotWired(BursarError):
-    """This build has no such part yet."""
-
-    code = "not_wired"
-    status = 501
-    title = "Not wired"
-
-
 class UnknownRole(BursarError):
     """The name is no role that a key can have."""
 
@@ -111,14 +104,6 @@ class Wired:
 
     engine: Engine
     pool: Pool
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What `bursar verify` found: a line for each thing checked, and the first disagreement."""
-
-    lines: tuple[str, ...]
-    disagreement: str | None
 
 
 def embedded_server(settings: Settings) -> EmbeddedPostgres | None:
@@ -362,9 +347,14 @@ def _configure_logging(level: str) -> None:
     )
 
 
-async def verify_books(settings: Settings, *, anchor: Path | None) -> Verdict:
-    """Replay everything as the auditor: balances, states, chains; against `anchor` if given."""
-    raise NotWired("verify is not part of this build yet")
+async def verify_books(settings: Settings, *, anchor: Path | None) -> Audit:
+    """Replay everything as the auditor: balances, states, chains; against `anchor` if given.
+
+    Raises `AnchorDamaged` for a checkpoint file that can't be read.
+    """
+    from bursar.payouts.verify import audit
+
+    return await audit(process_dsn(settings, AUDITOR), anchor=anchor)
 
 
 async def create_key(settings: Settings, *, merchant_id: str, person: str, role: str) -> str:
