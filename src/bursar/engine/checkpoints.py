@@ -96,10 +96,11 @@ def anchored(path: Path) -> Check:
             batch.append((number, line))
             await links.expect(_heads(line.heads), f"line {number} of {path.name}")
             if len(batch) >= _BATCH:
+                await links.settle()
                 await _are_stored(connection, batch, path)
                 batch.clear()
-        await _are_stored(connection, batch, path)
         await links.settle()
+        await _are_stored(connection, batch, path)
         if not count:
             raise AnchorDamaged(f"{path}: there is no checkpoint in it")
         note = f"; line {cut[0]} was cut off while it was written and left out" if cut else ""

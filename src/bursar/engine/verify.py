@@ -47,16 +47,22 @@ async def run_checks(dsn: str, checks: Iterable[Check]) -> Audit:
 
     `dsn` is best the auditor's. Raises the driver's errors.
     """
-    lines: list[str] = []
     connection = await connect(dsn, name="bursar verify")
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            for check in checks:
-                lines += [await check(connection)]
-    except Disagreement as disagreement:
-        return Audit(tuple(lines), str(disagreement))
+            return await compare(connection, checks)
     finally:
         await connection.close()
+
+
+async def compare(connection: Connection, checks: Iterable[Check]) -> Audit:
+    """Run checks in order, in the transaction that is open, up to the first disagreement."""
+    lines: list[str] = []
+    try:
+        for check in checks:
+            lines += [await check(connection)]
+    except Disagreement as disagreement:
+        return Audit(tuple(lines), str(disagreement))
     return Audit(tuple(lines), None)
 
 
@@ -234,7 +240,11 @@ class _Replay:
                 expected=f"a link before link {found.link_seq}",
                 found="none",
             )
-        for name, expected in (("first_seq", end.seq + 1), ("previous_hash", end.hash)):
+        for name, expected in (
+            ("first_seq", end.seq + 1),
+            ("last_seq", max(found.first_seq, found.last_seq)),
+            ("previous_hash", end.hash),
+        ):
             if getattr(found, name) != expected:
                 raise Disagreement(
                     "journal_links",

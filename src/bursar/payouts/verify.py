@@ -42,16 +42,20 @@ async def audit(dsn: str, *, anchor: Path | None) -> Audit:
     With `anchor`, also against the checkpoints exported to that file. Raises OSError or
     `AnchorDamaged` for a file that can't be read, and the driver's errors.
     """
-    against_file: tuple[Check, ...] = () if anchor is None else (checkpoints.anchored(anchor),)
-    return await run_checks(
-        dsn,
-        (
-            chains([ledger.CHAINED_TRANSFERS]),
-            checkpoints.stored,
-            *against_file,
-            *ledger.CHECKS,
-            payouts,
-        ),
+    return await run_checks(dsn, checks(anchor))
+
+
+def checks(anchor: Path | None) -> tuple[Check, ...]:
+    """All checks, in the order in which they make sense: first that nobody changed the rows.
+
+    Raises OSError if there is no file at `anchor`.
+    """
+    return (
+        chains([ledger.CHAINED_TRANSFERS]),
+        checkpoints.stored,
+        *(() if anchor is None else (checkpoints.anchored(anchor),)),
+        *ledger.CHECKS,
+        payouts,
     )
 
 
@@ -264,7 +268,7 @@ def _judge(payout: _Payout, told: _Retold) -> None:
             "payout_references",
             {"merchant_id": payout.merchant_id, "reference": payout.reference},
             expected=f"payout {payout.id}",
-            found=str(payout.reference_payout_id),
+            found=payout.reference_payout_id or "none",
         )
     if (payout.hold_merchant_id, payout.hold_subject_id) != (payout.merchant_id, payout.id):
         raise Disagreement(
@@ -279,7 +283,7 @@ def _judge(payout: _Payout, told: _Retold) -> None:
             "holds",
             {"id": payout.hold_id},
             expected=f"{'active' if held else 'ended'}, as payout {payout.id} is {payout.state},",
-            found=str(payout.hold_state),
+            found=payout.hold_state or "none",
         )
 
 
