@@ -91,21 +91,13 @@ async def test_no_key_and_bad_keys_are_401_on_every_route(api: Api) -> None:
     assert await api.count("payouts") == 1
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        "Basic dTpw",
-        "Bearer",
-        "bearer x y",
-        "sk_sandbox_x",
-        "Bearer \N{LATIN SMALL LETTER E WITH ACUTE}",
-    ],
-)
-async def test_other_schemes_are_401(api: Api, header: str) -> None:
+async def test_other_schemes_are_401(api: Api) -> None:
     """Only Bearer is known, whatever follows it."""
-    answer = await api.client.get("/accounts", headers={b"authorization": header.encode("latin-1")})
+    for header in ("Basic dTpw", "Bearer", "bearer x y", "sk_sandbox_x", "Bearer \xe9"):
+        headers = {b"authorization": header.encode("latin-1")}
+        answer = await api.client.get("/accounts", headers=headers)
 
-    assert answer.status_code == 401
+        assert answer.status_code == 401
 
 
 async def test_two_authorization_headers_are_401(api: Api) -> None:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 import structlog
 
 from bursar.kit.ids import is_id
@@ -11,22 +10,22 @@ from tests.api.conftest import Api
 HEADER = "x-correlation-id"
 
 
-@pytest.mark.parametrize("given", ["abc", "A.b_c-9", "x" * 64])
-async def test_a_plain_id_is_taken_and_echoed(api: Api, given: str) -> None:
+async def test_a_plain_id_is_taken_and_echoed(api: Api) -> None:
     """On success and on failure alike."""
-    good = await api.client.get("/health", headers={HEADER: given})
-    bad = await api.client.get("/nothing", headers={HEADER: given})
+    for given in ("abc", "A.b_c-9", "x" * 64):
+        good = await api.client.get("/health", headers={HEADER: given})
+        bad = await api.client.get("/nothing", headers={HEADER: given})
 
-    assert good.headers[HEADER] == bad.headers[HEADER] == given
+        assert good.headers[HEADER] == bad.headers[HEADER] == given
 
 
-@pytest.mark.parametrize("given", ["", "a b", "x" * 65, "é", "a\tb", "a;b", '"a"'])
-async def test_anything_else_is_replaced(api: Api, given: str) -> None:
+async def test_anything_else_is_replaced(api: Api) -> None:
     """F77: what could forge a log line never gets into one."""
-    answer = await api.client.get("/health", headers={HEADER.encode(): given.encode("latin-1")})
+    for given in ("", "a b", "x" * 65, "\xe9", "a\tb", "a;b", '"a"'):
+        headers = {HEADER.encode(): given.encode("latin-1")}
+        answer = await api.client.get("/health", headers=headers)
 
-    assert is_id(answer.headers[HEADER], "cor") or answer.headers[HEADER].startswith("cor_")
-    assert answer.headers[HEADER] != given
+        assert is_id(answer.headers[HEADER], "cor")
 
 
 async def test_every_request_is_one_line_without_secrets(api: Api) -> None:

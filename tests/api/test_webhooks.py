@@ -136,33 +136,32 @@ async def test_every_flipped_bit_of_signature_or_body_is_401(api: Api) -> None:
     assert await api.count("inbox") == 0
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b"\xff",
-        b"{}",
-        json.dumps(event(type="transfer.lost")).encode(),
-        json.dumps(event(event_id="")).encode(),
-        json.dumps(event(event_id="x" * 129)).encode(),
-        json.dumps(event(event_id="a\0b")).encode(),
-        json.dumps(event(occurred_at="yesterday")).encode(),
-        json.dumps(event()).replace("100", "1e2").encode(),
-        json.dumps(event()).replace("100", "true").encode(),
-        json.dumps(event()).replace('"amount": 100', '"amount": 1, "amount": 100').encode(),
-        b"[" * 30_000,
-    ],
-    ids=lambda body: body[:30].decode("latin-1"),
-)
-async def test_signed_nonsense_is_400_and_not_stored(api: Api, body: bytes) -> None:
-    """F76: signed does not mean readable."""
-    answer = await send(api, body, signed(body))
+NONSENSE = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"\xff",
+    b"{}",
+    json.dumps(event(type="transfer.lost")).encode(),
+    json.dumps(event(event_id="")).encode(),
+    json.dumps(event(event_id="x" * 129)).encode(),
+    json.dumps(event(event_id="a\0b")).encode(),
+    json.dumps(event(occurred_at="yesterday")).encode(),
+    json.dumps(event()).replace("100", "1e2").encode(),
+    json.dumps(event()).replace("100", "true").encode(),
+    json.dumps(event()).replace('"amount": 100', '"amount": 1, "amount": 100').encode(),
+    b"[" * 30_000,
+]
 
-    assert answer.status_code == 400, answer.text
-    assert answer.json()["code"] == "provider_event_invalid"
+
+async def test_signed_nonsense_is_400_and_not_stored(api: Api) -> None:
+    """F76: signed does not mean readable."""
+    for body in NONSENSE:
+        answer = await send(api, body, signed(body))
+
+        assert answer.status_code == 400, body[:60]
+        assert answer.json()["code"] == "provider_event_invalid"
     assert await api.count("inbox") == 0
 
 

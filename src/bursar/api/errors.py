@@ -29,6 +29,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from bursar.db.connection import CONNECTION_ERRORS
+from bursar.identity.errors import Unauthorized
 from bursar.kit.errors import BursarError
 from bursar.kit.problem import MEDIA_TYPE, problem_bytes
 
@@ -41,6 +42,8 @@ _DATABASE_ERRORS: Final[tuple[type[Exception], ...]] = (
     asyncpg.LockNotAvailableError,
 )
 _NAME_CHARS_MAX: Final = 64
+_UNAUTHORIZED: Final = 401
+_UNAVAILABLE: Final = 503
 _OF_KEY: Final = "[key]"  # how the validator says that not the value is wrong but its name
 
 
@@ -175,16 +178,12 @@ def _escaped(name: str) -> str:
     return whole.replace("~", "~0").replace("/", "~1")
 
 
-UNAUTHORIZED: Final = 401
-UNAVAILABLE: Final = 503
-
-
 def problem(error: BursarError, headers: Mapping[str, str] | None = None) -> Response:
     """The answer to an error, with the headers that its status asks for."""
     made = dict(headers or {})
-    if error.status == UNAUTHORIZED:
-        made["WWW-Authenticate"] = "Bearer"
-    if error.status == UNAVAILABLE:
+    if error.status == _UNAUTHORIZED:
+        made["WWW-Authenticate"] = "Bearer" if isinstance(error, Unauthorized) else "Signature"
+    if error.status == _UNAVAILABLE:
         made["Retry-After"] = str(getattr(error, "retry_after_s", 1))
     return Response(problem_bytes(error), error.status, made, MEDIA_TYPE)
 

@@ -1,8 +1,9 @@
 """The route class: admission first, then validation and the endpoint."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from inspect import signature
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
@@ -13,6 +14,9 @@ from bursar.api.admission import Access, Call, ReadRequest, admit
 from bursar.api.errors import first_fault
 from bursar.api.openapi import described
 from bursar.identity.model import Action
+
+READ_DEADLINE_S: Final = 10.0
+"""How long a read may wait for the database before it is answered 503."""
 
 
 async def _admitted(request: Request) -> Call:
@@ -53,7 +57,10 @@ class Route(APIRoute):
         async def admit_and_handle(request: Request) -> Response:
             admitted, call = await admit(request, asked, action)
             request.scope["call"] = call
-            return await handle(admitted)
+            if asked.write:
+                return await handle(admitted)
+            async with asyncio.timeout(READ_DEADLINE_S):
+                return await handle(admitted)
 
         return admit_and_handle
 

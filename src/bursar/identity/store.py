@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -19,6 +20,7 @@ QUERIES = load_queries(__file__)
 TTL_S: Final = 0.5
 """How long a valid key is believed without asking: a revoked one is refused within a second."""
 
+ASK_DEADLINE_S: Final = 5.0
 _REMEMBERED_MAX: Final = 10_000
 
 FindPrincipal = Callable[[bytes], Awaitable[Principal | None]]
@@ -68,7 +70,8 @@ async def list_api_keys(pool: Pool, merchant_id: str | None) -> list[KeyLine]:
 class KeyCache:
     """Remembers valid keys for `TTL_S`.
 
-    Unknown ones are asked for each time: keys made up by the thousand push out no real ones.
+    Many requests with one key ask the database once. Unknown keys are asked for each time: keys
+    made up by the thousand push out no real ones.
     """
 
     def __init__(self, find: FindPrincipal, clock: Clock) -> None:
@@ -76,17 +79,35 @@ class KeyCache:
         self._find = find
         self._clock = clock
         self._known: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+        self._asked: dict[bytes, tuple[float, asyncio.Task[Principal | None]]] = {}
 
     async def find(self, key_hash: bytes) -> Principal | None:
-        """Who is behind a key, at most `TTL_S` out of date. Raises the driver's errors."""
-        # The age counts from before the question: what is revoked later can't be believed longer.
-        asked_at = self._clock.monotonic()
+        """Who is behind a key, at most `TTL_S` out of date.
+
+        Raises the driver's errors, and TimeoutError after `ASK_DEADLINE_S`.
+        """
+        now = self._clock.monotonic()
         known = self._known.get(key_hash)
-        if known is not None and asked_at - known[0] < TTL_S:
+        if known is not None and now - known[0] < TTL_S:
             return known[1]
-        principal = await self._find(key_hash)
+        asked = self._asked.get(key_hash)
+        if asked is None or now - asked[0] >= TTL_S:
+            asked = (now, asyncio.create_task(self._ask(key_hash, now)))
+            self._asked[key_hash] = asked
+        # Whoever asked first may go away; the others still wait for the answer.
+        return await asyncio.shield(asked[1])
+
+    async def _ask(self, key_hash: bytes, asked_at: float) -> Principal | None:
+        try:
+            async with asyncio.timeout(ASK_DEADLINE_S):
+                principal = await self._find(key_hash)
+        finally:
+            asked = self._asked.get(key_hash)
+            if asked is not None and asked[0] == asked_at:
+                del self._asked[key_hash]
         self._known.pop(key_hash, None)
         if principal is not None:
+            # The age counts from the question: what is revoked after it can't be believed longer.
             self._known[key_hash] = (asked_at, principal)
             if len(self._known) > _REMEMBERED_MAX:
                 self._known.popitem(last=False)
