@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -94,7 +95,8 @@ class Engine:
         self._queue.append(_Waiting(Submission(command), future))
         self._arrived.set()
         if self._runner is None or self._runner.done():
-            self._runner = asyncio.create_task(self._run(), name="engine")
+            # A context of its own: not the correlation id of the request that came first.
+            self._runner = asyncio.create_task(self._run(), name="engine", context=Context())
         return cast("Result", await future)
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from contextvars import Context
 
 import asyncpg
 import structlog
@@ -39,7 +40,7 @@ class Notifier:
         self._topics.update(topics)
         self._arrived.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="notifier")
+            self._task = asyncio.create_task(self._run(), name="notifier", context=Context())
 
     async def close(self) -> None:
         """Stop; what was not sent is found by polling."""
