@@ -148,9 +148,10 @@ async def _are_stored(
     connection: Connection, batch: list[tuple[int, AnchorLine]], path: Path
 ) -> None:
     """An exported checkpoint was committed before it was exported."""
-    found = dict(
-        await connection.fetch(QUERIES["verify_checkpoint_hashes"], [line.id for _, line in batch])
+    rows = await connection.fetch(
+        QUERIES["verify_checkpoint_hashes"], [line.id for _, line in batch]
     )
+    found: dict[int, bytes] = {row[0]: row[1] for row in rows}
     for number, line in batch:
         digest = found.get(line.id)
         if digest is None or digest.hex() != line.hash:
