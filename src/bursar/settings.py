@@ -48,8 +48,6 @@ class Settings(BaseSettings):
     "Base URL of the bank; the simulator's unless given."
     bank_api_key: SecretStr = SecretStr(SANDBOX_BANK_API_KEY)
     bank_webhook_secret: SecretStr = SecretStr(SANDBOX_BANK_WEBHOOK_SECRET)
-    webhook_tolerance_s: int = Field(default=300, ge=1, le=3600)
-    "How far a webhook's timestamp may be from our clock, both ways."
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
