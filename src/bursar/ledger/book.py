@@ -35,6 +35,18 @@ class Leg(msgspec.Struct, frozen=True):
     amount: int
 
 
+class _Sums:
+    """What a set of legs debits and credits, by account."""
+
+    def __init__(self) -> None:
+        self.debited: dict[str, int] = {}
+        self.credited: dict[str, int] = {}
+
+    def add(self, debit: str, credit: str, amount: int) -> None:
+        self.debited[debit] = self.debited.get(debit, 0) + amount
+        self.credited[credit] = self.credited.get(credit, 0) + amount
+
+
 class Book:
     """One merchant's accounts in one currency, under one journal entry and one recipe."""
 
@@ -48,10 +60,21 @@ class Book:
         self._recipe = recipe
         self._subject_id = subject_id
         self._line = 0
+        self._addresses: dict[AccountRole, str] = {}
 
     def account(self, role: AccountRole) -> Account:
         """The account of this role. Raises `UnknownAccount` if the merchant has none."""
-        found = self._ws.find(ACCOUNTS, address(self._entry.merchant_id, role, self._currency))
+        return self._account(self._address(role))
+
+    def _address(self, role: AccountRole) -> str:
+        known = self._addresses.get(role)
+        if known is None:
+            known = address(self._entry.merchant_id, role, self._currency)
+            self._addresses[role] = known
+        return known
+
+    def _account(self, account_address: str) -> Account:
+        found = self._ws.find(ACCOUNTS, account_address)
         if found is None:
             raise UnknownAccount(
                 f"The merchant has no accounts in {self._currency}.", pointer="/currency"
@@ -65,9 +88,14 @@ class Book:
         """
         for leg in legs:
             if leg.amount:
-                self._write(TransferKind.POSTED, leg.debit, leg.credit, leg.amount)
-                self._move(leg.debit, debits_posted=leg.amount)
-                self._move(leg.credit, credits_posted=leg.amount)
+                self._write(
+                    TransferKind.POSTED,
+                    self._address(leg.debit),
+                    self._address(leg.credit),
+                    leg.amount,
+                )
+                self._move(self._address(leg.debit), debits_posted=leg.amount)
+                self._move(self._address(leg.credit), credits_posted=leg.amount)
 
     def hold(self, *legs: Leg) -> Hold:
         """Reserve all legs or none. Raises `InsufficientFunds`."""
@@ -81,52 +109,54 @@ class Book:
         )
         self._ws.insert(HOLDS, hold)
         self._ws.add_children(PENDING_LEGS, [hold.id], ())
+        sums = _Sums()
         for leg in legs:
             if leg.amount:
-                self._write(
-                    TransferKind.PENDING, leg.debit, leg.credit, leg.amount, hold_id=hold.id
-                )
-                self._move(leg.debit, debits_pending=leg.amount)
-                self._move(leg.credit, credits_pending=leg.amount)
+                debit, credit = self._address(leg.debit), self._address(leg.credit)
+                self._write(TransferKind.PENDING, debit, credit, leg.amount, hold_id=hold.id)
+                sums.add(debit, credit, leg.amount)
+        for account_address, amount in sums.debited.items():
+            self._move(account_address, debits_pending=amount)
+        for account_address, amount in sums.credited.items():
+            self._move(account_address, credits_pending=amount)
         return hold
 
     def post_hold(self, hold_id: str) -> None:
         """Turn every pending leg into a posted one. Can't fail for lack of funds."""
-        for leg in self._end(hold_id, HoldState.POSTED, TransferKind.POST):
-            self._move(_role(leg.debit), debits_pending=-leg.amount, debits_posted=leg.amount)
-            self._move(_role(leg.credit), credits_pending=-leg.amount, credits_posted=leg.amount)
+        sums = self._end(hold_id, HoldState.POSTED, TransferKind.POST)
+        for account_address, amount in sums.debited.items():
+            self._move(account_address, debits_pending=-amount, debits_posted=amount)
+        for account_address, amount in sums.credited.items():
+            self._move(account_address, credits_pending=-amount, credits_posted=amount)
 
     def release_hold(self, hold_id: str, *, expired: bool = False) -> None:
         """Give every pending leg back: voided, or expired by its owner."""
         state = HoldState.EXPIRED if expired else HoldState.VOIDED
         kind = TransferKind.EXPIRE if expired else TransferKind.VOID
-        for leg in self._end(hold_id, state, kind):
-            self._move(_role(leg.debit), debits_pending=-leg.amount)
-            self._move(_role(leg.credit), credits_pending=-leg.amount)
+        sums = self._end(hold_id, state, kind)
+        for account_address, amount in sums.debited.items():
+            self._move(account_address, debits_pending=-amount)
+        for account_address, amount in sums.credited.items():
+            self._move(account_address, credits_pending=-amount)
 
-    def _end(self, hold_id: str, state: HoldState, kind: TransferKind) -> list[Transfer]:
+    def _end(self, hold_id: str, state: HoldState, kind: TransferKind) -> _Sums:
+        """End the hold and write the children; what its legs were."""
         hold = self._ws.get(HOLDS, hold_id)
         if hold.state != HoldState.ACTIVE:
             msg = f"hold {hold_id} is {hold.state}"
             raise ValueError(msg)
         self._ws.update(HOLDS, _set(hold, state=state, ended_at=self._ws.now))
-        legs = self._ws.children(PENDING_LEGS, hold_id)
-        for leg in legs:
-            self._write(
-                kind,
-                _role(leg.debit),
-                _role(leg.credit),
-                leg.amount,
-                hold_id=hold_id,
-                pending_id=leg.id,
-            )
-        return legs
+        sums = _Sums()
+        for leg in self._ws.children(PENDING_LEGS, hold_id):
+            self._write(kind, leg.debit, leg.credit, leg.amount, hold_id=hold_id, pending_id=leg.id)
+            sums.add(leg.debit, leg.credit, leg.amount)
+        return sums
 
     def _write(
         self,
         kind: TransferKind,
-        debit: AccountRole,
-        credit: AccountRole,
+        debit: str,
+        credit: str,
         amount: int,
         hold_id: str | None = None,
         pending_id: str | None = None,
@@ -145,8 +175,8 @@ class Book:
                 kind=kind,
                 recipe=self._recipe,
                 subject_id=self._subject_id,
-                debit=address(entry.merchant_id, debit, self._currency),
-                credit=address(entry.merchant_id, credit, self._currency),
+                debit=debit,
+                credit=credit,
                 amount=amount,
                 currency=self._currency,
                 hold_id=hold_id,
@@ -158,14 +188,14 @@ class Book:
 
     def _move(
         self,
-        role: AccountRole,
+        account_address: str,
         *,
         debits_pending: int = 0,
         debits_posted: int = 0,
         credits_pending: int = 0,
         credits_posted: int = 0,
     ) -> None:
-        old = self.account(role)
+        old = self._account(account_address)
         new = _set(
             old,
             debits_pending=old.debits_pending + debits_pending,
@@ -180,19 +210,13 @@ class Book:
                 available=old.free,
                 currency=new.currency,
             )
-        counters = (
-            new.debits_pending,
-            new.debits_posted,
-            new.credits_pending,
-            new.credits_posted,
-        )
-        if min(counters) < 0:
+        lowest = min(new.debits_pending, new.debits_posted, new.credits_pending, new.credits_posted)
+        if lowest < 0:
             msg = f"a counter of {new.address} fell below zero"
             raise ValueError(msg)
-        if max(counters) > COUNTER_MAX:
+        highest = max(
+            new.debits_pending, new.debits_posted, new.credits_pending, new.credits_posted
+        )
+        if highest > COUNTER_MAX:
             raise BalanceTooLarge(f"{new.role} {new.currency} would pass {COUNTER_MAX}.")
         self._ws.update(ACCOUNTS, new)
-
-
-def _role(account_address: str) -> AccountRole:
-    return AccountRole(account_address.split("/")[1])

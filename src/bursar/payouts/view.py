@@ -7,6 +7,8 @@ import msgspec
 from bursar.kit.canonical import canonical_json
 from bursar.payouts.model import Payout, Priority
 
+_PRIORITIES = {priority.value: priority.name.lower() for priority in Priority}
+
 
 def payout_view(payout: Payout) -> dict[str, object]:
     """The payout's public fields; amounts in minor units, times RFC 3339 UTC."""
@@ -23,7 +25,7 @@ def payout_view(payout: Payout) -> dict[str, object]:
         "state": payout.state,
         "beneficiary": {"name": payout.beneficiary_name, "iban": payout.beneficiary_iban},
         "description": payout.description,
-        "priority": Priority(payout.priority).name.lower(),
+        "priority": _PRIORITIES[payout.priority],
         "metadata": msgspec.Raw(payout.metadata.encode()),
         "due_at": payout.due_at,
         "next_attempt_at": payout.next_attempt_at,
