@@ -114,6 +114,11 @@ DELETE FROM deliveries d
 USING unnest($2::text[], $3::bigint[]) AS done (merchant_id, seq)
 WHERE d.sink = $1 AND d.merchant_id = done.merchant_id AND d.seq = done.seq
 
+-- name: verify_plans
+-- Every join is of whole tables. Where statistics are old, or a first disagreement looks likely,
+-- the planner would loop over millions of rows for each of millions.
+SELECT set_config('enable_nestloop', 'off', true), set_config('work_mem', '64MB', true)
+
 -- name: verify_heads
 SELECT merchant_id, seq, link_seq, hash FROM journal_heads ORDER BY merchant_id
 

@@ -58,6 +58,7 @@ async def run_checks(dsn: str, checks: Iterable[Check]) -> Audit:
 async def compare(connection: Connection, checks: Iterable[Check]) -> Audit:
     """Run checks in order, in the transaction that is open, up to the first disagreement."""
     lines: list[str] = []
+    await connection.execute(QUERIES["verify_plans"])
     try:
         for check in checks:
             lines += [await check(connection)]
