@@ -1,11 +1,19 @@
 """Places to run commands in: the in-memory twin, Postgres, or each in turn."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.conftest import Database
 from tests.engine.stores import Place, open_shop, postgres_place, twin_place
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Failures are planted here by the hundred; drawing their tracebacks takes half a second."""
+    with capture_logs():
+        yield
 
 
 @pytest.fixture

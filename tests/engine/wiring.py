@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -22,6 +22,8 @@ from bursar.engine.model import (
     Row,
     Table,
 )
+from bursar.engine.postgres import PostgresStore
+from bursar.engine.store import Store
 from bursar.identity.commands import CreateMerchant
 from bursar.kit.ids import SeededIds
 from bursar.ledger.commands import FundAccount
@@ -110,13 +112,22 @@ def finish(coroutine: Coroutine[Any, Any, Result]) -> Result:
 class Twin:
     """Commands run at once over the in-memory store: each in a group of its own, or together."""
 
-    def __init__(self, *, seed: int = 1, merchants: Iterable[str] = (SHOP,)) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        merchants: Iterable[str] = (SHOP,),
+        store: PostgresStore | None = None,
+    ) -> None:
+        """Another `store` starts without merchants, and takes its time from `clock` too."""
         self.clock = SetClock()
         self.ids = SeededIds(seed)
-        self.store = new_twin(self.clock)
+        self.memory = new_twin(self.clock)
+        self.store: Store = self.memory if store is None else store
         self.decided: list[Command[Any]] = []
-        for merchant in merchants:
-            self.do(new_merchant(merchant))
+        if store is None:
+            for merchant in merchants:
+                self.do(new_merchant(merchant))
 
     def do(self, command: Command[Result]) -> Result:
         """Run one command alone; its value, or its refusal raised."""
@@ -126,10 +137,14 @@ class Twin:
 
     def group(self, *commands: Command[Any]) -> list[Done | Failed]:
         """Run commands as one group, the undecided ones in the groups after it."""
+        return finish(self.run(commands))
+
+    async def run(self, commands: Sequence[Command[Any]]) -> list[Done | Failed]:
+        """`group`, for a store that one has to wait for."""
         verdicts: dict[int, Done | Failed] = {}
         waiting = list(enumerate(map(Submission, commands)))
         for _ in range(9):
-            answers = finish(self._execute([submission for _, submission in waiting]))
+            answers = await self._execute([submission for _, submission in waiting])
             still: list[tuple[int, Submission]] = []
             for (place, submission), verdict in zip(waiting, answers, strict=True):
                 if isinstance(verdict, Again):
@@ -144,7 +159,8 @@ class Twin:
         raise AssertionError("a command stays undecided")
 
     async def _execute(self, submissions: list[Submission]) -> list[Done | Failed | Again]:
-        session = await self.store.begin()
+        session: Any = await self.store.begin()
+        session.now = self.clock.wall()
         try:
             verdicts, _ = await execute_group(
                 submissions, session, group_id=self.ids.new("grp"), ids=self.ids, rules=RULES
@@ -157,11 +173,11 @@ class Twin:
 
     def rows(self, table: Table[R]) -> list[R]:
         """All rows of a table."""
-        return self.store.rows(table)
+        return self.memory.rows(table)
 
     def account(self, role: AccountRole, currency: str = "EUR", merchant: str = SHOP) -> Account:
         """One account of a merchant."""
-        found: Account = self.store.tables[ACCOUNTS.name][address(merchant, role, currency)]
+        found: Account = self.memory.tables[ACCOUNTS.name][address(merchant, role, currency)]
         return found
 
 

@@ -75,12 +75,18 @@ class WorkingSet:
     # Loading, by the group before anything is decided.
 
     def add_loaded(self, table: Table[R], keys: Iterable[Key], rows: Iterable[R]) -> None:
-        """Tell the set that `keys` were read and `rows` were found."""
-        known = self._of(table).rows
+        """Tell the set that `keys` were read and `rows` were found.
+
+        What this group has claimed is found too, but is nobody's row until a decision takes it.
+        """
+        of_table = self._of(table)
+        known, claimed = of_table.rows, of_table.claimed
         for key in keys:
             known.setdefault(key, None)
         for row in rows:
-            known[table.key_of(row)] = row
+            key = table.key_of(row)
+            if key not in claimed:
+                known[key] = row
 
     def add_children(self, child: ChildSet[R], parents: Iterable[str], rows: Iterable[R]) -> None:
         """Tell the set that the children of `parents` were read and `rows` were found."""
