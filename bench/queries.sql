@@ -78,7 +78,8 @@ INSERT INTO transfers
      currency, hold_id, pending_id, at)
 SELECT m.id, 2 * (n / $4) + CASE leg.kind WHEN 'pending' THEN 1 ELSE 2 END, leg.line,
        'tr_' || leg.tag || lpad(to_hex(n), 31, '0'), leg.kind, leg.recipe,
-       'po_' || lpad(to_hex(n), 32, '0'), m.id || '/available/EUR', m.id || '/' || leg.role || '/EUR',
+       'po_' || lpad(to_hex(n), 32, '0'), m.id || '/available/EUR',
+       m.id || '/' || leg.role || '/EUR',
        leg.amount, 'EUR', 'hd_' || lpad(to_hex(n), 32, '0'),
        CASE leg.kind WHEN 'post' THEN 'tr_' || leg.paired || lpad(to_hex(n), 31, '0') END,
        transaction_timestamp() - interval '2 days'

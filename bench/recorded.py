@@ -22,26 +22,27 @@ Claimed = dict[Table[Any], Sequence[Row]]
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """What a group claimed, locked and would have written."""
+    """What a group claimed, what it found when it locked, and what it would have written."""
 
     claimed: Claimed
-    locked: dict[Table[Any], list[Key]]
+    locked: dict[Table[Any], list[Any]]
     changes: Changes
 
 
 class _Recorder:
-    """A session that reads from the database once, then from its own memory."""
+    """A session that reads each row once; `chained` groups see what the one before wrote."""
 
-    def __init__(self, connection: asyncpg.Connection, now: datetime) -> None:
+    def __init__(self, connection: asyncpg.Connection, now: datetime, *, chained: bool) -> None:
         self.now = now
         self._connection = connection
-        self._rows: dict[tuple[str, Key], Row] = {}
+        self._chained = chained
+        self._rows: dict[tuple[str, Key], Any] = {}
         self._claimed: Claimed = {}
-        self._locked: dict[Table[Any], list[Key]] = {}
+        self._locked: dict[Table[Any], list[Any]] = {}
         self._changes: Changes | None = None
 
     async def record(self, commands: Sequence[CreatePayout]) -> Recorded:
-        """Decide a group; the next one sees what this one would have written."""
+        """Decide a group."""
         self._claimed, self._locked = {}, {}
         submissions = [Submission(command) for command in commands]
         await execute_group(submissions, self, group_id="", ids=_ids, rules=RULES)
@@ -55,19 +56,21 @@ class _Recorder:
         return [table.key_of(row) for row in rows]
 
     async def lock(self, table: Table[Any], keys: Sequence[Key]) -> Sequence[Any]:
-        self._locked[table] = list(keys)
         missing = [key for key in keys if (table.name, key) not in self._rows]
         if missing:
             for record in await self._connection.fetch(QUERIES[f"lock_{table.name}"], missing):
                 row = table.load(*record)
                 self._rows[table.name, table.key_of(row)] = row
-        return [self._rows[table.name, key] for key in keys]
+        self._locked[table] = [self._rows[table.name, key] for key in keys]
+        return self._locked[table]
 
     async def children(self, child: ChildSet[Any], _parents: Sequence[str]) -> Sequence[Any]:
         raise NotImplementedError(child.name)
 
     async def write(self, changes: Changes) -> None:
         self._changes = changes
+        if not self._chained:
+            return
         for table, rows in changes.updates.items():
             for row in rows:
                 self._rows[table.name, table.key_of(row)] = row
@@ -84,14 +87,12 @@ async def record_groups(
 ) -> list[Recorded]:
     """Groups of `size`, decided in turn. `chained`: each sees what the one before wrote."""
     now = await connection.fetchval(QUERIES["transaction_time"])
-    recorder = _Recorder(connection, now)
+    recorder = _Recorder(connection, now, chained=chained)
     waiting = list(commands)
-    groups = []
-    for start in range(0, len(waiting), size):
-        if not chained:
-            recorder = _Recorder(connection, now)
-        groups.append(await recorder.record(waiting[start : start + size]))
-    return groups
+    return [
+        await recorder.record(waiting[start : start + size])
+        for start in range(0, len(waiting), size)
+    ]
 
 
 def columns(rows: Iterable[Row]) -> list[list[Any]]:

@@ -46,19 +46,17 @@ async def prepare(
     """Decide `payouts` new payouts, each for itself."""
     commands = stream(merchants, payouts)
     recorded = await record_groups(connection, commands, size=1, chained=False)
-    prepared = []
-    for rows in recorded:
-        addresses = rows.locked[ACCOUNTS]
-        before = await connection.fetch(QUERIES["lock_accounts"], addresses)
-        old = {record["address"]: Account(*record) for record in before}
-        moves = {
-            new.address: tuple(
-                getattr(new, name) - getattr(old[new.address], name) for name in _COUNTERS
-            )
-            for new in rows.changes.updates[ACCOUNTS]
-        }
-        prepared.append(Prepared(rows, moves))
-    return prepared
+    return [Prepared(rows, _moves(rows)) for rows in recorded]
+
+
+def _moves(rows: Recorded) -> dict[str, tuple[int, ...]]:
+    before = {account.address: account for account in rows.locked[ACCOUNTS]}
+    return {
+        after.address: tuple(
+            getattr(after, name) - getattr(before[after.address], name) for name in _COUNTERS
+        )
+        for after in rows.changes.updates[ACCOUNTS]
+    }
 
 
 async def create(connection: asyncpg.Connection, payout: Prepared) -> None:
@@ -80,8 +78,10 @@ async def _write(connection: asyncpg.Connection, payout: Prepared) -> None:
     await connection.fetchval(QUERIES["transaction_time"])
     for table, claimed in rows.claimed.items():
         await run("claim", table, claimed)
-    locked = await connection.fetch(QUERIES["lock_accounts"], rows.locked[ACCOUNTS])
-    (record,) = await connection.fetch(QUERIES["lock_journal_heads"], rows.locked[JOURNAL_HEADS])
+    addresses = sorted(payout.moves)
+    locked = await connection.fetch(QUERIES["lock_accounts"], addresses)
+    merchants = [head.merchant_id for head in rows.locked[JOURNAL_HEADS]]
+    (record,) = await connection.fetch(QUERIES["lock_journal_heads"], merchants)
     head = JournalHead(*record)
     for table in sorted(changes.updates, key=lambda table: table.rank):
         if table is ACCOUNTS:

@@ -8,15 +8,21 @@ from pathlib import Path
 
 import uvloop
 
+from bench.flatness import flatness
+from bench.http_api import over_http
 from bench.in_process import in_process
 from bench.laboratory import Laboratory, open_laboratory, server_facts
 from bench.plan import FULL, QUICK, Plan
+from bench.platform_up import platform_up
 from bench.report import Figure, machine, table, write_json
 from bench.stopwatch import Stopwatch
 
 Part = Callable[[Laboratory, Plan], Awaitable[list[Figure]]]
 PARTS: Mapping[str, Part] = {
     "in_process": in_process,
+    "http": over_http,
+    "platform": platform_up,
+    "flat": flatness,
 }
 
 
