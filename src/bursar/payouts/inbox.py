@@ -31,8 +31,9 @@ from bursar.rails.proof import as_instructed, judge_inquiry, window_closes_at
 _set = msgspec.structs.replace
 
 WAKE = "inbox"
-UNMATCHED_TRIES = 8
-UNMATCHED_PAUSE = timedelta(seconds=0.5)
+MISMATCH = "amount_mismatch"
+TRIES_MAX = 8
+RETRY_PAUSE = timedelta(seconds=0.5)
 """An event can outrun the commit that makes its key known; it is tried again, then looked at."""
 
 
@@ -105,17 +106,21 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         if owner is None:
             self._unmatched(ws, stored)
             return
-        result = self._apply(ws, owner)
+        result = self._apply(ws, owner, stored)
         ws.update(INBOX, _set(stored, result=result, tries=stored.tries + 1, next_try_at=None))
 
-    def _apply(self, ws: WorkingSet, owner: ProviderKey) -> str:
+    def _apply(self, ws: WorkingSet, owner: ProviderKey, stored: InboxEvent) -> str:
         payout = ws.get(PAYOUTS, owner.payout_id)
         attempt = ws.get(ATTEMPTS, owner.attempt_id)
         told = Told("webhook", self.retry_delay)
-        if self.event.kind == EventKind.RETURNED:
+        outcome: Outcome
+        if self.event.currency != attempt.currency:
+            outcome = Unknown(MISMATCH)
+        elif self.event.kind == EventKind.RETURNED:
             learn_return(ws, payout, attempt, self._returned(), told)
             return "applied"
-        outcome = self._outcome(ws, attempt)
+        else:
+            outcome = self._outcome(attempt, stored.received_at)
         if not isinstance(outcome, Unknown):
             learn(ws, payout, attempt, outcome, told)
             return "applied"
@@ -125,7 +130,9 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
             "attempt.evidence",
             {"attempt": attempt.id, "event": self.event.event_id, "reason": outcome.reason},
         )
-        if outcome.reason == "amount_mismatch":
+        if outcome.reason == MISMATCH and attempt.reason != MISMATCH:
+            attempt = _set(attempt, reason=MISMATCH)
+            ws.update(ATTEMPTS, attempt)
             open_incident(
                 ws,
                 entry,
@@ -138,7 +145,8 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
             ws.update(ATTEMPTS, _set(attempt, inquire_at=ws.now))
         return "evidence"
 
-    def _outcome(self, ws: WorkingSet, attempt: Attempt) -> Outcome:
+    def _outcome(self, attempt: Attempt, received_at: datetime) -> Outcome:
+        """What the event proves. It spoke when it arrived: waiting here proves nothing (F12)."""
         event = self.event
         match event.kind:
             case EventKind.ACCEPTED:
@@ -150,7 +158,7 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
                 return judge_inquiry(
                     StatusRejected(event.code or "", event.reason or ""),
                     contract,
-                    now=ws.now,
+                    now=received_at,
                     window_closes_at=None if answered else closes,
                 )
             case _:
@@ -175,23 +183,48 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         )
 
     def _unmatched(self, ws: WorkingSet, stored: InboxEvent) -> None:
-        tries = stored.tries + 1
-        if tries < UNMATCHED_TRIES:
-            pause = UNMATCHED_PAUSE * 2**stored.tries
-            ws.update(INBOX, _set(stored, tries=tries, next_try_at=ws.now + pause))
-            return
-        ws.update(INBOX, _set(stored, result="unmatched", tries=tries, next_try_at=None))
-        entry = ws.journal(
-            PLATFORM,
-            "event.unmatched",
-            stored.event_id,
-            {"provider": stored.provider, "provider_key": self.event.provider_key},
-        )
-        open_incident(
+        _put_off(
             ws,
-            entry,
-            kind="unmatched_event",
-            subject_id=stored.event_id,
+            stored,
+            "unmatched",
             amount=self.event.amount_minor,
             currency=self.event.currency,
         )
+
+
+class DeferEvent(CommandBase, frozen=True, kw_only=True):
+    """Put off an event that could not be applied; after enough tries, a human looks at it."""
+
+    provider: str
+    event_id: str
+
+    def needs(self, _peeked: Peeked) -> Needs:
+        """The event."""
+        return Needs(locks=((INBOX, (self.provider, self.event_id)),), journals=(PLATFORM,))
+
+    def decide(self, ws: WorkingSet) -> None:
+        """Nothing, if it was applied meanwhile."""
+        stored = ws.get(INBOX, (self.provider, self.event_id))
+        if not stored.result:
+            _put_off(ws, stored, "dead_letter")
+
+
+def _put_off(
+    ws: WorkingSet, stored: InboxEvent, result: str, *, amount: int = 0, currency: str = ""
+) -> None:
+    """Try again after a doubling pause; at the last try, close the event with an incident."""
+    tries = stored.tries + 1
+    if tries < TRIES_MAX:
+        pause = RETRY_PAUSE * 2**stored.tries
+        ws.update(INBOX, _set(stored, tries=tries, next_try_at=ws.now + pause))
+        return
+    ws.update(INBOX, _set(stored, result=result, tries=tries, next_try_at=None))
+    entry = ws.journal(PLATFORM, f"event.{result}", stored.event_id, {"provider": stored.provider})
+    open_incident(
+        ws,
+        entry,
+        kind=f"{result}_event",
+        subject_id=stored.event_id,
+        amount=amount,
+        currency=currency,
+    )

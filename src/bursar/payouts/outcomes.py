@@ -41,6 +41,7 @@ _set = msgspec.structs.replace
 
 INQUIRE_BASE = timedelta(seconds=1)
 INQUIRE_CAP = timedelta(seconds=60)
+UNPROVEN = "unproven"
 AWAIT_EVENT = timedelta(seconds=5)
 """How long a promise is awaited before the provider is asked about it."""
 
@@ -113,8 +114,12 @@ def learn_return(
         "reason": returned.reason,
         "attempt": attempt.id,
     }
-    total = payout.amount_returned + returned.amount
-    if returned.amount <= 0 or total > payout.amount:
+    total = sum(
+        fact.amount
+        for fact in ws.children(FACTS_OF_ATTEMPT, attempt.id)
+        if fact.kind == AttemptState.RETURNED
+    )
+    if returned.amount <= 0 or total > attempt.amount:
         entry = remark(ws, payout, "payout.return_refused", note)
         open_incident(
             ws,
@@ -126,7 +131,10 @@ def learn_return(
         )
         return
     ws.update(ATTEMPTS, _set(attempt, state=AttemptState.RETURNED))
-    if total == payout.amount and payout.state == State.SETTLED:
+    if _paid_by_other(ws, payout, attempt):
+        # One of two executions came back: the payout stays settled by the other.
+        entry = remark(ws, payout, "payout.again_returned", note)
+    elif total == payout.amount and payout.state == State.SETTLED:
         payout, entry = move(ws, payout, Event.RETURN, note=note, amount_returned=total)
     else:
         entry = remark(ws, payout, "payout.part_returned", note)
@@ -148,7 +156,10 @@ def _executed(
         cost=outcome.cost_minor,
     )
     if not new:
+        _paid_under_another_reference(ws, payout, attempt, outcome, told)
         return
+    if _has_fact(ws, attempt, AttemptState.FAILED):
+        _contradicted(ws, payout, attempt)
     was_open = attempt.state in OPEN_ATTEMPT
     _close(ws, attempt, AttemptState.PAID, provider_ref=outcome.provider_ref)
     others_open = any(
@@ -160,6 +171,48 @@ def _executed(
         settle(ws, payout, cost=outcome.cost_minor, provider_ref=outcome.provider_ref)
         return
     _paid_late(ws, payout, attempt, outcome, others_open=others_open)
+
+
+def _paid_under_another_reference(
+    ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Executed, told: Told
+) -> None:
+    """One attempt, two transfers at the provider: the first counts, a person looks (F17)."""
+    facts = ws.children(FACTS_OF_ATTEMPT, attempt.id)
+    known = {fact.provider_ref for fact in facts if fact.kind == AttemptState.PAID}
+    if outcome.provider_ref in known:
+        return
+    _fact(
+        ws,
+        attempt,
+        AttemptState.PAID,
+        told,
+        item=outcome.provider_ref,
+        provider_ref=outcome.provider_ref,
+        amount=outcome.amount_minor,
+        cost=outcome.cost_minor,
+    )
+    note = {"attempt": attempt.id, "provider_reference": outcome.provider_ref}
+    entry = remark(ws, payout, "attempt.second_reference", note)
+    open_incident(
+        ws,
+        entry,
+        kind="second_reference",
+        subject_id=payout.id,
+        amount=outcome.amount_minor,
+        currency=outcome.currency,
+    )
+
+
+def _contradicted(ws: WorkingSet, payout: Payout, attempt: Attempt) -> None:
+    """Both paid and failed were told of one attempt. It counts as paid, and a person looks."""
+    open_incident(
+        ws,
+        remark(ws, payout, "attempt.contradicted", {"attempt": attempt.id}),
+        kind="paid_and_failed",
+        subject_id=payout.id,
+        amount=payout.amount,
+        currency=payout.currency,
+    )
 
 
 def _paid_late(
@@ -187,6 +240,7 @@ def _paid_late(
             updated_at=ws.now,
         )
         ws.update(PAYOUTS, again)
+        recipes.payout_paid_again(ws, entry, again, cost=outcome.cost_minor)
     else:
         again, entry = move(
             ws,
@@ -199,7 +253,7 @@ def _paid_late(
             failure_code=None,
             failure_reason=None,
         )
-    recipes.payout_paid_late(ws, entry, again, cost=outcome.cost_minor)
+        recipes.payout_paid_late(ws, entry, again, cost=outcome.cost_minor)
 
 
 def _accepted(
@@ -234,6 +288,8 @@ def _not_executed(
     ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: NotExecuted, told: Told
 ) -> None:
     new = _fact(ws, attempt, AttemptState.FAILED, told, code=outcome.code, reason=outcome.reason)
+    if new and _has_fact(ws, attempt, AttemptState.PAID):
+        _contradicted(ws, payout, attempt)
     if not new or attempt.state not in OPEN_ATTEMPT:
         return
     _close(
@@ -244,6 +300,10 @@ def _not_executed(
         reason=outcome.reason,
         proof_at=ws.now,
     )
+    earlier = _paid_before(ws, payout, attempt)
+    if earlier is not None:
+        _settle_by(ws, payout, earlier, outcome)
+        return
     proof = retry_elsewhere(outcome)
     burned = payout.retries_burned + proof.burns_retry
     if payout.state == State.SENT or not proof.retry:
@@ -261,6 +321,33 @@ def _not_executed(
         )
 
 
+def _paid_before(ws: WorkingSet, payout: Payout, attempt: Attempt) -> Attempt | None:
+    """Another attempt of the payout that was paid while this one was open."""
+    paid = (AttemptState.PAID, AttemptState.RETURNED)
+    others = ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
+    return next((o for o in others if o.id != attempt.id and o.state in paid), None)
+
+
+def _settle_by(ws: WorkingSet, payout: Payout, paid: Attempt, outcome: NotExecuted) -> None:
+    """The last open attempt moved nothing, but an earlier one had paid and was posted then.
+
+    Sending again would pay twice (I5, I7), and failing would deny the payment. So the hold of the
+    open attempt is given back, and the payout is settled.
+    """
+    moved, entry = move(
+        ws,
+        payout,
+        Event.SETTLE,
+        note={"paid_by": paid.id, "code": outcome.code, "reason": outcome.reason},
+        settled_at=ws.now,
+        provider_ref=paid.provider_ref,
+        next_attempt_at=None,
+    )
+    recipes.payout_paid_before(ws, entry, moved, hold_id=moved.hold_id)
+    if moved.amount_returned == moved.amount:
+        move(ws, moved, Event.RETURN, note={"paid_by": paid.id})
+
+
 def _give_up(
     ws: WorkingSet, payout: Payout, event: Event, recipe: str, outcome: NotExecuted
 ) -> None:
@@ -274,7 +361,12 @@ def _unknown(
     if attempt.state not in OPEN_ATTEMPT:
         return
     asked = told.source == "inquiry"
-    changes: dict[str, Any] = {"reason": outcome.reason, "inquiries": attempt.inquiries + asked}
+    mismatch = "amount_mismatch"
+    known = attempt.reason == mismatch
+    changes: dict[str, Any] = {
+        "reason": mismatch if known else outcome.reason,
+        "inquiries": attempt.inquiries + asked,
+    }
     if attempt.state == AttemptState.SENDING:
         ended = min(attempt.lease_until, ws.now)
         changes |= {
@@ -289,8 +381,19 @@ def _unknown(
             "attempt.unknown",
             {"attempt": attempt.id, "reason": outcome.reason, "source": told.source},
         )
+    if asked and attempt.code != UNPROVEN and _is_unproven(attempt, ws.now):
+        changes["code"] = UNPROVEN
+        entry = remark(ws, payout, "attempt.unproven", {"attempt": attempt.id})
+        open_incident(
+            ws,
+            entry,
+            kind="attempt_unproven",
+            subject_id=payout.id,
+            amount=payout.amount,
+            currency=payout.currency,
+        )
     ws.update(ATTEMPTS, _set(attempt, **changes, inquire_at=_next_inquiry(attempt, ws.now)))
-    if outcome.reason == "amount_mismatch" and attempt.reason != outcome.reason:
+    if outcome.reason == mismatch and not known:
         entry = remark(ws, payout, "attempt.mismatch", {"attempt": attempt.id})
         open_incident(
             ws,
@@ -300,6 +403,21 @@ def _unknown(
             amount=payout.amount,
             currency=payout.currency,
         )
+
+
+def _is_unproven(attempt: Attempt, now: datetime) -> bool:
+    """Past its window and its key's life: only people can prove what became of it."""
+    contract = CONTRACTS[attempt.provider]
+    closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
+    key_dies = attempt.begun_at + timedelta(seconds=contract.key_lifetime_s)
+    return now > max(closes, key_dies)
+
+
+def _paid_by_other(ws: WorkingSet, payout: Payout, attempt: Attempt) -> bool:
+    return any(
+        other.id != attempt.id and other.state == AttemptState.PAID
+        for other in ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
+    )
 
 
 def _next_inquiry(attempt: Attempt, now: datetime) -> datetime:
@@ -325,6 +443,11 @@ def _close(ws: WorkingSet, attempt: Attempt, otherwise: AttemptState, **changes:
     )
 
 
+def _has_fact(ws: WorkingSet, attempt: Attempt, kind: AttemptState, *, item: str = "") -> bool:
+    known = ws.children(FACTS_OF_ATTEMPT, attempt.id)
+    return any(fact.kind == kind and fact.item == item for fact in known)
+
+
 def _fact(
     ws: WorkingSet,
     attempt: Attempt,
@@ -339,8 +462,7 @@ def _fact(
     reason: str | None = None,
 ) -> bool:
     """Record a fact. False if it was known: then it has had its effect (F21, F22)."""
-    known = ws.children(FACTS_OF_ATTEMPT, attempt.id)
-    if any(fact.kind == kind and fact.item == item for fact in known):
+    if _has_fact(ws, attempt, kind, item=item):
         return False
     ws.insert(
         FACTS,
