@@ -16,9 +16,9 @@ from bursar.engine.errors import (
     CommitUnknown,
     ConstraintError,
     ConstraintViolated,
+    DatabaseAway,
     OutcomeUnknown,
     Overloaded,
-    StaleRow,
     TransactionConflict,
 )
 from bursar.engine.group import (
@@ -43,6 +43,7 @@ Result = TypeVar("Result")
 GROUP_MAX = 256
 QUEUE_MAX = 4096
 CONFLICTS_MAX = 8
+LOCK_CONFLICTS_MAX = 3
 UNDECIDED_MAX = 8
 SETTLE_DEADLINE_S = 20.0
 
@@ -139,30 +140,43 @@ class Engine:
             for waiting in group:
                 await self._run_group([waiting])
         else:
-            for waiting, verdict in zip(group, verdicts, strict=True):
-                self._deliver(waiting, verdict)
+            self._deliver(group, verdicts)
 
-    def _deliver(self, waiting: _Waiting, verdict: Verdict) -> None:
-        if isinstance(verdict, Again):
+    def _deliver(self, group: Sequence[_Waiting], verdicts: Sequence[Verdict]) -> None:
+        """Answer who was decided; the others go first in the next group, in their order."""
+        undecided: list[_Waiting] = []
+        for waiting, verdict in zip(group, verdicts, strict=True):
+            if not isinstance(verdict, Again):
+                _resolve(waiting, verdict)
+                continue
             waiting.rounds += 1
             if waiting.rounds > UNDECIDED_MAX:
                 _fail(waiting, Overloaded("The request kept meeting others. Nothing was done."))
-                return
-            submission = waiting.submission
-            waiting.submission = Submission(submission.command, (*submission.extra, verdict.extra))
-            self._queue.appendleft(waiting)
-            return
-        _resolve(waiting, verdict)
+                continue
+            old = waiting.submission
+            waiting.submission = Submission(old.command, (*old.extra, verdict.extra))
+            undecided.append(waiting)
+        self._queue.extendleft(reversed(undecided))
 
     async def _commit(self, submissions: Sequence[Submission]) -> list[Verdict]:
-        """Run the transaction until it is known to have committed or given up."""
+        """Run the transaction until it is known to have committed or given up.
+
+        A group that keeps meeting locks is given up to be run one by one, so that a single row
+        held by somebody does not fail everyone.
+        """
         for conflicts in range(CONFLICTS_MAX):
             if conflicts:
                 await self._clock.sleep(self._randomness.uniform(0.0, 0.01 * 2**conflicts))
             try:
                 return await self._attempt(submissions)
-            except (TransactionConflict, StaleRow) as conflict:
+            except DatabaseAway as away:
+                log.info("database_away", reason=str(away), size=len(submissions))
+            except TransactionConflict as conflict:
                 log.info("group_conflict", conflict=str(conflict), size=len(submissions))
+                if conflicts + 1 >= LOCK_CONFLICTS_MAX:
+                    if len(submissions) > 1:
+                        raise
+                    break
         raise Overloaded("The database is busy or away. Nothing was done.", retry_after_s=2)
 
     async def _attempt(self, submissions: Sequence[Submission]) -> list[Verdict]:

@@ -11,7 +11,8 @@ BursarError
     └── AlreadyRefused       409  the key is past its reply's life and had been refused
 
 Inside the engine only: `Undecided` (a row was not loaded), `CommitUnknown`,
-`TransactionConflict` (the group can run again), `ConstraintError`.
+`TransactionConflict` (the group can run again; `DatabaseAway` is one), `ConstraintError`,
+`StaleRow`.
 """
 
 from bursar.kit.errors import BursarError, Refusal
@@ -91,6 +92,10 @@ class Undecided(Exception):
 
 class TransactionConflict(Exception):
     """Deadlock, serialization failure, lock timeout or a lost connection before COMMIT."""
+
+
+class DatabaseAway(TransactionConflict):
+    """The database can't be reached, or let the connection go, before COMMIT."""
 
 
 class CommitUnknown(Exception):

@@ -16,6 +16,7 @@ from bursar.db.pool import Pool
 from bursar.engine.errors import (
     CommitUnknown,
     ConstraintError,
+    DatabaseAway,
     StaleRow,
     TransactionConflict,
 )
@@ -40,7 +41,9 @@ def _translated(error: Exception) -> Exception:
     """An asyncpg error as the engine's: conflict, constraint, or the error itself."""
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         return ConstraintError(error.constraint_name or "unnamed", str(error))
-    if isinstance(error, (*_RETRY, *CONNECTION_ERRORS)):
+    if isinstance(error, CONNECTION_ERRORS):
+        return DatabaseAway(f"{type(error).__name__}: {error}")
+    if isinstance(error, _RETRY):
         return TransactionConflict(f"{type(error).__name__}: {error}")
     return error
 

@@ -94,6 +94,25 @@ def payout_paid_late(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, co
     book.post(Leg(Role.COSTS, Role.PROVIDER_CLEARING, cost))
 
 
+def payout_paid_again(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, cost: int) -> None:
+    """Paid beside another attempt: an obligation like a late one, but our fee is owed once."""
+    book = Book(ws, entry, payout.currency, recipe="payout_paid_again", subject_id=payout.id)
+    _oblige(ws, book, Role.PROVIDER_CLEARING, payout.amount, subject_id=payout.id, entry=entry)
+    book.post(Leg(Role.COSTS, Role.PROVIDER_CLEARING, cost))
+
+
+def payout_paid_before(
+    ws: WorkingSet, entry: JournalEntry, payout: Payable, *, hold_id: str
+) -> None:
+    """The open attempt moved nothing, but an earlier one had paid and was booked as paid again.
+
+    The hold is given back; of what it held, only our fee is still owed.
+    """
+    book = Book(ws, entry, payout.currency, recipe="payout_paid_before", subject_id=payout.id)
+    book.release_hold(hold_id)
+    _oblige(ws, book, Role.FEES, payout.fee, subject_id=payout.id, entry=entry)
+
+
 def payout_returned(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, amount: int) -> None:
     """The provider gave `amount` back: Dr provider:clearing, repaying what is owed to us first.
 

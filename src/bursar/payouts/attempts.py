@@ -9,6 +9,7 @@ import msgspec
 
 from bursar.engine.model import CommandBase, Key, Needs, Peeked, Table
 from bursar.engine.working_set import WorkingSet
+from bursar.incidents.commands import open_incident
 from bursar.ledger import recipes
 from bursar.ledger.model import HOLDS, PENDING_LEGS
 from bursar.payouts.commands import account_locks
@@ -26,7 +27,7 @@ from bursar.payouts.model import (
 )
 from bursar.payouts.outcomes import Told, learn
 from bursar.payouts.steps import move, remark
-from bursar.rails.outcomes import Outcome, Unknown
+from bursar.rails.outcomes import Accepted, Executed, Outcome, Unknown
 from bursar.rails.port import PayoutInstruction
 
 _set = msgspec.structs.replace
@@ -79,6 +80,8 @@ class BeginAttempt(CommandBase, frozen=True, kw_only=True):
         others = ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
         if any(other.state in OPEN_ATTEMPT for other in others):
             raise NotDue("Another attempt is open.")
+        if any(other.state in (AttemptState.PAID, AttemptState.RETURNED) for other in others):
+            raise NotDue("An attempt has paid.")
         attempt = Attempt(
             id=self.attempt_id,
             merchant_id=payout.merchant_id,
@@ -201,12 +204,21 @@ class RecordReply(_OnAttempt, frozen=True, kw_only=True):
         if holds_lease:
             learn(ws, payout, attempt, self.outcome, told)
             return
-        remark(
+        entry = remark(
             ws,
             payout,
             "attempt.late_reply",
-            {"attempt": attempt.id, "outcome": type(self.outcome).__name__},
+            {"attempt": attempt.id, "reply": self.outcome},
         )
+        if attempt.state == AttemptState.FAILED and isinstance(self.outcome, Executed | Accepted):
+            open_incident(
+                ws,
+                entry,
+                kind="possible_double_execution",
+                subject_id=payout.id,
+                amount=payout.amount,
+                currency=payout.currency,
+            )
 
 
 class RecordInquiry(_OnAttempt, frozen=True, kw_only=True):

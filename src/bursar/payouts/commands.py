@@ -161,6 +161,13 @@ class CancelPayout(_OnPayout, frozen=True, kw_only=True):
     merchant_id: str
     reason: str = ""
 
+    def needs(self, peeked: Peeked) -> Needs:
+        """Of another merchant's payout nothing but the row that says so."""
+        payout = peeked.find(PAYOUTS, self.payout_id)
+        if payout is None or payout.merchant_id != self.merchant_id:
+            return Needs(locks=((PAYOUTS, self.payout_id),))
+        return super().needs(peeked)
+
     def decide(self, ws: WorkingSet) -> Reply:
         """Raises `PayoutNotFound`, `AlreadyDispatched` or `AlreadyEnded`."""
         payout = ws.find(PAYOUTS, self.payout_id)

@@ -14,6 +14,7 @@ import structlog
 
 from bursar.db.pool import Pool
 from bursar.engine.engine import Engine
+from bursar.engine.errors import OutcomeUnknown, Overloaded
 from bursar.engine.model import Origin
 from bursar.kit.backoff import full_jitter
 from bursar.kit.clock import Clock
@@ -21,7 +22,8 @@ from bursar.kit.ids import Ids, Randomness
 from bursar.payouts.attempts import BeginAttempt, ExpireLease, RecordInquiry, RecordReply
 from bursar.payouts.commands import ExpirePayout
 from bursar.payouts.errors import NotDue
-from bursar.payouts.inbox import ApplyEvent
+from bursar.payouts.inbox import ApplyEvent, DeferEvent
+from bursar.payouts.machine import AttemptState
 from bursar.payouts.model import Attempt
 from bursar.payouts.store import attempt_now, inbox_body
 from bursar.rails.outcomes import NotExecuted, Outcome
@@ -116,7 +118,13 @@ async def ask(jobs: Jobs, attempt_id: str) -> None:
     if not _always_answered(attempt):
         closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, rail.contract)
     outcome = as_instructed(
-        judge_inquiry(inquiry, rail.contract, now=now, window_closes_at=closes),
+        judge_inquiry(
+            inquiry,
+            rail.contract,
+            now=now,
+            window_closes_at=closes,
+            promised=attempt.state == AttemptState.ACCEPTED,
+        ),
         amount_minor=attempt.amount,
         currency=attempt.currency,
     )
@@ -135,7 +143,7 @@ async def ask(jobs: Jobs, attempt_id: str) -> None:
 
 def _always_answered(attempt: Attempt) -> bool:
     """Whether every send of the attempt had a clear answer: a promise, and nothing ambiguous."""
-    return attempt.state == "accepted" and attempt.ambiguous_at is None
+    return attempt.state == AttemptState.ACCEPTED and attempt.ambiguous_at is None
 
 
 async def apply_event(jobs: Jobs, inbox_key: str) -> None:
@@ -144,14 +152,23 @@ async def apply_event(jobs: Jobs, inbox_key: str) -> None:
     body = await inbox_body(jobs.pool, provider, event_id)
     if body is None:
         return
-    event = jobs.verifiers[provider].parse(body.encode())
-    command = ApplyEvent(
-        origin=jobs.origin, provider=provider, event=event, retry_delay=jobs.retry_delay(1)
-    )
     try:
-        await jobs.engine.submit(command)
+        event = jobs.verifiers[provider].parse(body.encode())
+        await jobs.engine.submit(
+            ApplyEvent(
+                origin=jobs.origin, provider=provider, event=event, retry_delay=jobs.retry_delay(1)
+            )
+        )
     except NotDue:
         log.debug("event_outrun", inbox_key=inbox_key)
+    except (Overloaded, OutcomeUnknown):
+        raise
+    except Exception:
+        # It is put behind the others, and in the end before a human: it must not block them (F45).
+        log.exception("event_not_applied", inbox_key=inbox_key)
+        await jobs.engine.submit(
+            DeferEvent(origin=jobs.origin, provider=provider, event_id=event_id)
+        )
 
 
 async def take_over(jobs: Jobs, attempt_id: str) -> None:

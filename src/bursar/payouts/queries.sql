@@ -226,17 +226,26 @@ SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amou
 FROM attempts WHERE payout_id = $1 ORDER BY number
 
 -- name: list_payouts
--- Newest first, along the index of the merchant. A null state does not filter; ($3, $4) is the
--- last row of the page before.
+-- Newest first, along the index of the merchant; ($2, $3) is the last row of the page before, or
+-- lies after all rows.
 SELECT id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
        beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
        attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
        provider_cost, failure_code, failure_reason, amount_returned, created_at, updated_at,
        settled_at, correlation_id
 FROM payouts
-WHERE merchant_id = $1
-  AND ($2::text IS NULL OR state = $2)
-  AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::text))
+WHERE merchant_id = $1 AND (created_at, id) < ($2::timestamptz, $3::text)
+ORDER BY created_at DESC, id DESC
+LIMIT $4
+
+-- name: list_payouts_in_state
+SELECT id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
+       beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
+       attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref,
+       provider_cost, failure_code, failure_reason, amount_returned, created_at, updated_at,
+       settled_at, correlation_id
+FROM payouts
+WHERE merchant_id = $1 AND state = $4 AND (created_at, id) < ($2::timestamptz, $3::text)
 ORDER BY created_at DESC, id DESC
 LIMIT $5
 
@@ -256,31 +265,39 @@ ORDER BY created_at DESC, id DESC
 SELECT payout_id FROM payout_references WHERE merchant_id = $1 AND reference = $2
 
 -- name: due_payouts
--- Candidates only: nothing stays locked, `begin_attempt` decides who was first.
-SELECT id FROM payouts
-WHERE state = 'funds_locked' AND next_attempt_at <= clock_timestamp()
-  AND expires_at > clock_timestamp() AND NOT (id = ANY($2::text[]))
-ORDER BY priority DESC, next_attempt_at
+-- Candidates only: nothing stays locked, `begin_attempt` decides who was first. One branch per
+-- priority, each a bounded walk of its index; a stable clock, so that the index knows the bound.
+SELECT due.id
+FROM (VALUES (2::smallint), (1), (0)) AS class (priority)
+CROSS JOIN LATERAL (
+    SELECT id, next_attempt_at FROM payouts
+    WHERE state = 'funds_locked' AND priority = class.priority
+      AND next_attempt_at <= statement_timestamp() AND expires_at > statement_timestamp()
+      AND NOT (id = ANY($2::text[]))
+    ORDER BY next_attempt_at
+    LIMIT $1
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS due
+ORDER BY class.priority DESC, due.next_attempt_at
 LIMIT $1
-FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: due_expiries
 SELECT id FROM payouts
-WHERE state = 'funds_locked' AND expires_at <= clock_timestamp()
+WHERE state = 'funds_locked' AND expires_at <= statement_timestamp()
 ORDER BY expires_at
 LIMIT $1
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: due_leases
 SELECT id FROM attempts
-WHERE state = 'sending' AND lease_until <= clock_timestamp()
+WHERE state = 'sending' AND lease_until <= statement_timestamp()
 ORDER BY lease_until
 LIMIT $1
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: due_inquiries
 SELECT id FROM attempts
-WHERE inquire_at <= clock_timestamp() AND state IN ('unknown', 'accepted')
+WHERE inquire_at <= statement_timestamp() AND state IN ('unknown', 'accepted')
   AND NOT (id = ANY($2::text[]))
 ORDER BY inquire_at
 LIMIT $1
@@ -297,7 +314,7 @@ WHERE a.id = $1
 
 -- name: due_inbox
 SELECT provider || '/' || event_id FROM inbox
-WHERE next_try_at <= clock_timestamp() AND NOT (provider || '/' || event_id = ANY($2::text[]))
+WHERE next_try_at <= statement_timestamp() AND NOT (provider || '/' || event_id = ANY($2::text[]))
 ORDER BY next_try_at
 LIMIT $1
 FOR NO KEY UPDATE SKIP LOCKED

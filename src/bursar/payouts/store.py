@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -12,6 +12,8 @@ from bursar.engine import queries as engine_queries
 from bursar.payouts.model import Attempt, Payout
 
 QUERIES = load_queries(__file__)
+
+_BEFORE_ALL = (datetime(9999, 12, 31, tzinfo=UTC), "")
 
 
 class HistoryLine(msgspec.Struct, frozen=True):
@@ -54,11 +56,21 @@ async def list_payouts(
         if wanted.after is not None:
             found = [row for row in found if (row.created_at, row.id) < wanted.after]
         return found[:limit]
-    after_at, after_id = wanted.after or (None, None)
+    after_at, after_id = wanted.after or _BEFORE_ALL
     async with pool.acquire() as connection:
-        records = await connection.fetch(
-            QUERIES["list_payouts"], merchant_id, wanted.state, after_at, after_id, limit
-        )
+        if wanted.state is None:
+            records = await connection.fetch(
+                QUERIES["list_payouts"], merchant_id, after_at, after_id, limit
+            )
+        else:
+            records = await connection.fetch(
+                QUERIES["list_payouts_in_state"],
+                merchant_id,
+                after_at,
+                after_id,
+                wanted.state,
+                limit,
+            )
     return [Payout(*record) for record in records]
 
 

@@ -38,9 +38,14 @@ class Release(msgspec.Struct, frozen=True):
 
 
 def retry_elsewhere(proof: NotExecuted) -> Release:
-    """The only door to another attempt. It takes proof, so no `Unknown` gets through it (F16)."""
+    """The only door to another attempt. It takes proof, so no `Unknown` gets through it (F16).
+
+    What was never sent, or failed for a cause of ours, burns no retry: the provider was not asked.
+    """
     retry = proof.retryable or proof.ours
-    return Release(proof.code, proof.reason, retry=retry, burns_retry=retry and not proof.ours)
+    return Release(
+        proof.code, proof.reason, retry=retry, burns_retry=retry and proof.sent and not proof.ours
+    )
 
 
 def judge_submit(outcome: Outcome, contract: Contract, *, first_send: bool) -> Outcome:
@@ -76,7 +81,12 @@ def window_closes_at(
 
 
 def judge_inquiry(
-    inquiry: Inquiry, contract: Contract, *, now: datetime, window_closes_at: datetime | None
+    inquiry: Inquiry,
+    contract: Contract,
+    *,
+    now: datetime,
+    window_closes_at: datetime | None,
+    promised: bool = False,
 ) -> Outcome:
     """What the provider's answer about our key proves.
 
@@ -84,7 +94,8 @@ def judge_inquiry(
     sent: every send was clearly answered. Then a listed rejection is proof at once (the provider
     takes its promise back), and "not found" contradicts the promise, so it proves nothing. With
     a window, both are proof at or after its end and not before (F12, F13); "not found" only from
-    a provider whose inquiry forgets nothing. A return means that the money had left.
+    a provider whose inquiry forgets nothing, and never once it has `promised`. A return means that
+    the money had left.
 
     The amount is not judged here: see `as_instructed`.
     """
@@ -104,11 +115,11 @@ def judge_inquiry(
                 return _listed(code, reason, contract)
             return Unknown(f"rejected_in_window:{code}")
         case StatusNotFound():
+            if promised or window_closes_at is None:
+                return Unknown("not_found_after_promise")
             if closed and contract.absence_is_proof:
                 reason = "the provider knows no such instruction after its finality window"
                 return NotExecuted(code="not_found", reason=reason, retryable=True, sent=True)
-            if window_closes_at is None:
-                return Unknown("not_found_after_promise")
             return Unknown("not_found" if closed else "not_found_in_window")
         case StatusUnknown(reason):
             return Unknown(reason)

@@ -109,6 +109,8 @@ CREATE TABLE payouts (
     CONSTRAINT returned_within_amount CHECK (amount_returned BETWEEN 0 AND amount)
 ) WITH (fillfactor = 60);
 CREATE INDEX payouts_of_merchant ON payouts (merchant_id, created_at, id);
+CREATE INDEX payouts_in_state ON payouts (merchant_id, state, created_at, id);
+CREATE INDEX payouts_expiring ON payouts (expires_at) WHERE state = 'funds_locked';
 CREATE INDEX payouts_waiting ON payouts (priority DESC, next_attempt_at)
     WHERE state = 'funds_locked';
 
