@@ -22,7 +22,10 @@ from bursar.ledger.model import (
 )
 
 COUNTER_MAX = 2**62
-"""No counter passes this, so sums of two counters stay inside a 64-bit integer (F70)."""
+"""No side of an account, pending and posted together, passes this (F70).
+
+So a hold that was made can always be posted, and sums of two sides stay inside 64 bits.
+"""
 
 _set = msgspec.structs.replace
 
@@ -215,7 +218,7 @@ class Book:
             msg = f"a counter of {new.address} fell below zero"
             raise ValueError(msg)
         highest = max(
-            new.debits_pending, new.debits_posted, new.credits_pending, new.credits_posted
+            new.debits_pending + new.debits_posted, new.credits_pending + new.credits_posted
         )
         if highest > COUNTER_MAX:
             raise BalanceTooLarge(f"{new.role} {new.currency} would pass {COUNTER_MAX}.")
