@@ -25,6 +25,7 @@ from bursar.rails.outcomes import (
 )
 from tests.engine.wiring import Twin, begin, cancel, create, fund, reply
 from tests.payouts.wiring import (
+    BUSY,
     CLOSED,
     NOT_SENT,
     OUR_BALANCE,
@@ -93,6 +94,7 @@ class Teller:
             "accepted": Accepted("bt"),
             "closed": CLOSED,
             "not_sent": NOT_SENT,
+            "busy": BUSY,
             "our_balance": OUR_BALANCE,
             "unknown": Unknown("timeout"),
         }

@@ -26,6 +26,7 @@ TABLES = Path(__file__).parents[1] / "tables"
 
 CLOSED = NotExecuted(code="AC04", reason="closed", retryable=False, sent=True)
 NOT_SENT = NotExecuted(code="not_sent", reason="refused", retryable=True, sent=False)
+BUSY = NotExecuted(code="busy", reason="busy", retryable=True, sent=True)
 OUR_BALANCE = NotExecuted(code="AM04", reason="empty", retryable=True, sent=True, ours=True)
 
 
@@ -127,7 +128,13 @@ def asked(twin: Twin, name: str, answer: Inquiry, *, count: int | None = None) -
     sure = about.state == "accepted" and about.ambiguous_at is None
     closes = None if sure else window_closes_at(about.ambiguous_at, about.lease_until, BANK)
     outcome = as_instructed(
-        judge_inquiry(answer, BANK, now=twin.clock.wall(), window_closes_at=closes),
+        judge_inquiry(
+            answer,
+            BANK,
+            now=twin.clock.wall(),
+            window_closes_at=closes,
+            promised=about.state == "accepted",
+        ),
         amount_minor=about.amount,
         currency=about.currency,
     )
