@@ -9,9 +9,9 @@ from bursar.bootstrap import RULES
 from bursar.engine.engine import Engine
 from bursar.engine.errors import (
     CommitUnknown,
+    DatabaseAway,
     OutcomeUnknown,
     Overloaded,
-    StaleRow,
     TransactionConflict,
 )
 from bursar.engine.model import GROUP_COMMITS
@@ -70,22 +70,27 @@ class TestBackPressure:
 
 class TestConflicts:
     @pytest.mark.parametrize("step", ["begin", "lock", "write", "commit"])
-    @pytest.mark.parametrize("conflict", [TransactionConflict("x"), StaleRow("x")])
+    @pytest.mark.parametrize("conflict", [TransactionConflict("x"), DatabaseAway("x")])
     async def test_run_again(self, on_twin: Place, step: str, conflict: Exception) -> None:
-        """F38: a deadlock, a lost connection or a stale row before COMMIT costs a second try."""
+        """F38: a deadlock or a lost connection before COMMIT costs a second try."""
         faulty = Faulty(on_twin.store)
         faulty.fail(step, conflict, conflict)
         await on_twin.engine(faulty).submit(fund(5))
         assert (faulty.begun, await _free(on_twin)) == (3, 5)
 
-    async def test_end_as_overloaded_with_nothing_done(self, on_twin: Place) -> None:
+    @pytest.mark.parametrize(
+        ("conflict", "tries"), [(TransactionConflict("x"), 3), (DatabaseAway("x"), 8)]
+    )
+    async def test_end_as_overloaded_with_nothing_done(
+        self, on_twin: Place, conflict: Exception, tries: int
+    ) -> None:
         """F38: bounded, and never a 500."""
         faulty = Faulty(on_twin.store)
         engine = on_twin.engine(faulty)
-        faulty.fail("write", *[TransactionConflict("x")] * 8)
+        faulty.fail("write", *[conflict] * tries)
         with pytest.raises(Overloaded):
             await engine.submit(fund(5))
-        assert (faulty.begun, await _free(on_twin)) == (8, 0)
+        assert (faulty.begun, await _free(on_twin)) == (tries, 0)
         await engine.submit(fund(5))
         assert await _free(on_twin) == 5
 

@@ -114,11 +114,9 @@ def learn_return(
         "reason": returned.reason,
         "attempt": attempt.id,
     }
-    total = sum(
-        fact.amount
-        for fact in ws.children(FACTS_OF_ATTEMPT, attempt.id)
-        if fact.kind == AttemptState.RETURNED
-    )
+    paid_twice = _paid_by_other(ws, payout, attempt)
+    before = 0 if paid_twice else payout.amount_returned
+    total = before + returned.amount
     if returned.amount <= 0 or total > attempt.amount:
         entry = remark(ws, payout, "payout.return_refused", note)
         open_incident(
@@ -131,7 +129,7 @@ def learn_return(
         )
         return
     ws.update(ATTEMPTS, _set(attempt, state=AttemptState.RETURNED))
-    if _paid_by_other(ws, payout, attempt):
+    if paid_twice:
         # One of two executions came back: the payout stays settled by the other.
         entry = remark(ws, payout, "payout.again_returned", note)
     elif total == payout.amount and payout.state == State.SETTLED:
