@@ -302,7 +302,7 @@ async def _serve_worker(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     transport = HttpxTransport(
-        settings.provider_url, connections_max=settings.worker_concurrency * 2
+        settings.provider_url, clock=clock, connections_max=settings.worker_concurrency * 2
     )
     rail = BankRail(transport, api_key=settings.bank_api_key.get_secret_value())
     async with open_engine(settings, dsn, name="bursar worker") as wired:

@@ -6,6 +6,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from bursar.kit.clock import Clock, SystemClock
 from bursar.rails.transport import HttpxTransport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -100,13 +101,20 @@ async def serving(script: Script) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def talking_to(
-    script: Script, *, connections_max: int = 8, reply_bytes_max: int = 65_536
+    script: Script,
+    *,
+    connections_max: int = 8,
+    reply_bytes_max: int = 65_536,
+    clock: Clock | None = None,
 ) -> AsyncIterator[tuple[Server, HttpxTransport]]:
     """A scripted server and a transport to it."""
     async with (
         serving(script) as server,
         HttpxTransport(
-            server.url, connections_max=connections_max, reply_bytes_max=reply_bytes_max
+            server.url,
+            clock=clock or SystemClock(),
+            connections_max=connections_max,
+            reply_bytes_max=reply_bytes_max,
         ) as transport,
     ):
         yield server, transport

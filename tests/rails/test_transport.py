@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from bursar.kit.clock import SystemClock
 from bursar.rails.transport import HttpxTransport, Request, TransportFailure
 from tests.rails.scripted_server import OK, Connection, talking_to
 
@@ -29,7 +30,9 @@ async def failure(transport: HttpxTransport, request: Request = ORDER) -> tuple[
 @asynccontextmanager
 async def to(url: str, *, connections_max: int = 8) -> AsyncIterator[HttpxTransport]:
     """A transport to an address that nothing in the test serves."""
-    async with HttpxTransport(url, connections_max=connections_max) as transport:
+    async with HttpxTransport(
+        url, clock=SystemClock(), connections_max=connections_max
+    ) as transport:
         yield transport
 
 
@@ -370,7 +373,7 @@ class _Renamed(httpx.AsyncBaseTransport):
 @asynccontextmanager
 async def over(layer: httpx.AsyncBaseTransport) -> AsyncIterator[HttpxTransport]:
     """A transport over another network layer."""
-    async with HttpxTransport("http://bank.invalid") as transport:
+    async with HttpxTransport("http://bank.invalid", clock=SystemClock()) as transport:
         await transport._client.aclose()
         transport._client = httpx.AsyncClient(transport=layer, base_url="http://bank.invalid")
         yield transport

@@ -3,14 +3,21 @@
 import asyncio
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
+
+# On Linux CLOCK_MONOTONIC stands still while the machine is suspended, and leases in the database
+# do not.
+_SINCE_BOOT: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
     """Time as the application may use it. Truth about *when* comes from the database's clock."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary origin, never going back: for intervals and deadlines."""
+        """Seconds from an arbitrary origin, never going back: for intervals and deadlines.
+
+        They count while the machine sleeps, where the system can tell.
+        """
         ...
 
     def wall(self) -> datetime:
@@ -26,8 +33,8 @@ class SystemClock:
     """The machine's own clock."""
 
     def monotonic(self) -> float:
-        """Seconds of the machine's monotonic clock."""
-        return time.monotonic()
+        """Seconds since the machine started, suspended or not."""
+        return time.clock_gettime(_SINCE_BOOT)
 
     def wall(self) -> datetime:
         """Aware UTC time of the machine."""

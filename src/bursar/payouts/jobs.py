@@ -26,7 +26,6 @@ from bursar.payouts.inbox import ApplyEvent, DeferEvent
 from bursar.payouts.machine import AttemptState
 from bursar.payouts.model import Attempt
 from bursar.payouts.store import attempt_now, inbox_body
-from bursar.rails.outcomes import NotExecuted, Outcome
 from bursar.rails.port import PayoutRail, WebhookVerifier
 from bursar.rails.proof import as_instructed, judge_inquiry, judge_submit, window_closes_at
 
@@ -82,19 +81,14 @@ async def send(jobs: Jobs, payout_id: str) -> None:
         begun = await jobs.engine.submit(begin)
     except NotDue:
         return
-    outcome: Outcome
-    if jobs.clock.monotonic() + rail.contract.request_deadline_s >= lease_ends:
-        # The commit took so long that the lease might end before the request does (F33).
-        outcome = NotExecuted(
-            code="lease_too_short",
-            reason="the lease would have ended before the request",
-            retryable=True,
-            sent=False,
-            ours=True,
-        )
-    else:
-        reply = await rail.submit(begun.instruction, correlation_id=begun.correlation_id)
-        outcome = judge_submit(reply, rail.contract, first_send=True)
+    # The commit or the way to the provider may take so long that the lease would end before the
+    # request does: then it must not begin (F33).
+    reply = await rail.submit(
+        begun.instruction,
+        correlation_id=begun.correlation_id,
+        must_start_before=lease_ends - rail.contract.request_deadline_s,
+    )
+    outcome = judge_submit(reply, rail.contract, first_send=True)
     await jobs.engine.submit(
         RecordReply(
             origin=jobs.origin,

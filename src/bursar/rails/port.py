@@ -35,9 +35,18 @@ class PayoutRail(Protocol):
         """What proofs about this provider rest on."""
         ...
 
-    async def submit(self, instruction: PayoutInstruction, *, correlation_id: str) -> Outcome:
+    async def submit(
+        self,
+        instruction: PayoutInstruction,
+        *,
+        correlation_id: str,
+        must_start_before: float | None = None,
+    ) -> Outcome:
         """Send once, within the contract's request deadline. Never raises for what it answers.
 
+        `must_start_before` is seconds of the clock's `monotonic`: from then on no request may
+        begin, because the caller's lease would end before it does. What had not begun is
+        `NotExecuted`, not sent, ours (F33).
         The outcome speaks for this one send: pass it through `proof.judge_submit`. If the task
         is cancelled, the send is ambiguous.
         """

@@ -13,24 +13,34 @@ from typing import Final, Protocol, Self
 import httpx
 import msgspec
 
+from bursar.kit.clock import Clock
 from bursar.rails.spread import SpreadTransport
 
 REPLY_BYTES_MAX: Final = 64 * 1024
 
+START_TOO_LATE: Final = "start_too_late"
+"""The reason of a failure for which the caller's `must_start_before` had passed."""
+
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]+\Z")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*\Z")
 _HEADERS_STARTED: Final = ".send_request_headers.started"
+_BODY_STARTED: Final = ".send_request_body.started"
 _BEFORE_REQUEST: Final = ("connection.connect_tcp.", "connection.start_tls.")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One HTTP request. `deadline_s` bounds all of it, from the first wait to the last byte."""
+    """One HTTP request. `deadline_s` bounds all of it, from the first wait to the last byte.
+
+    None of it is sent from `must_start_before` on (seconds of the clock's `monotonic`): this is
+    looked at when the connection is ready and the first byte is about to leave.
+    """
 
     method: str
     path: str
     deadline_s: float
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
+    must_start_before: float | None = None
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,12 +76,16 @@ class _Trace:
     """What the connection reported about one request, by httpcore's `trace` extension.
 
     "Not written" needs a positive sign (the events of connecting) and no event beyond it, so an
-    httpcore that stops reporting, or reports in new words, makes us careful, not wrong.
+    httpcore that stops reporting, or reports in new words, makes us careful, not wrong. Raising
+    here keeps back what was about to be written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, must_start_before: float | None, clock: Clock) -> None:
+        self._must_start_before = must_start_before
+        self._clock = clock
         self._connecting = False
         self._beyond = False
+        self._held_back = False
         self._sends = 0
 
     async def __call__(self, event: str, _info: Mapping[str, object]) -> None:
@@ -83,10 +97,24 @@ class _Trace:
             self._sends += 1
             if self._sends > 1:  # raised before a byte of the second copy is written
                 raise httpx.LocalProtocolError("a request is sent once")
+            self.hold_back_if_late()
+        elif event.endswith(_BODY_STARTED) and self._late:  # the headers have left: ambiguous
+            raise _StartTooLate
+
+    def hold_back_if_late(self) -> None:
+        """Before the first byte: raise `_StartTooLate` where it may no longer leave."""
+        if self._late:
+            self._held_back = True
+            raise _StartTooLate
+
+    @property
+    def _late(self) -> bool:
+        limit = self._must_start_before
+        return limit is not None and self._clock.monotonic() >= limit
 
     @property
     def may_have_written(self) -> bool:
-        return self._beyond or not self._connecting
+        return not self._held_back and (self._beyond or not self._connecting)
 
 
 class HttpxTransport:
@@ -100,11 +128,16 @@ class HttpxTransport:
         self,
         base_url: str,
         *,
+        clock: Clock,
         connections_max: int = 64,
         keepalive_s: float = 20.0,
         reply_bytes_max: int = REPLY_BYTES_MAX,
     ) -> None:
-        """`connections_max` bounds the calls in flight; idle connections live `keepalive_s`."""
+        """`connections_max` bounds the calls in flight; idle connections live `keepalive_s`.
+
+        `clock` is the one that `must_start_before` is measured with.
+        """
+        self._clock = clock
         self._slots = asyncio.Semaphore(connections_max)
         self._reply_bytes_max = reply_bytes_max
         self._client = httpx.AsyncClient(
@@ -133,15 +166,18 @@ class HttpxTransport:
     async def send(self, request: Request) -> Response:
         """The complete reply, at most `reply_bytes_max` of body, within the deadline."""
         outgoing = self._build(request)
-        trace = _Trace()
+        trace = _Trace(request.must_start_before, self._clock)
         outgoing.extensions["trace"] = trace
         queued = True
         try:
             async with asyncio.timeout(request.deadline_s), self._slots:
                 queued = False
+                trace.hold_back_if_late()
                 return await self._exchange(outgoing)
         except TimeoutError:
             reason = "no_free_connection" if queued else "deadline_exceeded"
+        except _StartTooLate:
+            reason = START_TOO_LATE
         except _ReplyRefused as refused:
             reason = refused.reason
         except Exception as error:  # noqa: BLE001 - whatever went wrong: did a byte leave?
@@ -184,6 +220,10 @@ class HttpxTransport:
         return Response(
             status=reply.status_code, headers=dict(reply.headers), body=b"".join(chunks)
         )
+
+
+class _StartTooLate(Exception):
+    """The caller's `must_start_before` has passed."""
 
 
 class _ReplyRefused(Exception):

@@ -16,7 +16,7 @@ from bursar.rails.outcomes import (
     Unknown,
 )
 from bursar.rails.port import PayoutInstruction, PayoutRail
-from bursar.rails.transport import Request, Response, TransportFailure
+from bursar.rails.transport import START_TOO_LATE, Request, Response, TransportFailure
 from tests.rails.scripted_server import Connection, talking_to
 
 KEY = "pa-" + "0" * 31 + "1"
@@ -205,3 +205,17 @@ async def test_over_a_socket() -> None:
 
     assert (first, second) == (Accepted("bt_1"), Unknown("reply_truncated"))
     assert len(server.requests) == 2
+
+
+async def test_a_send_that_began_too_late_is_ours() -> None:
+    """F33: the limit reaches the transport; nothing was sent, and the payout loses no try."""
+    transport = failing(START_TOO_LATE, written=False)
+
+    outcome = await bank(transport).submit(
+        INSTRUCTION, correlation_id="co-1", must_start_before=7.5
+    )
+
+    assert transport.asked[0].must_start_before == 7.5
+    assert outcome == NotExecuted(
+        code="not_sent", reason=START_TOO_LATE, retryable=True, sent=False, ours=True
+    )

@@ -8,7 +8,7 @@ from bursar.rails.bank import codec
 from bursar.rails.contracts import CONTRACTS, Contract
 from bursar.rails.outcomes import Inquiry, NotExecuted, Outcome, StatusUnknown, Unknown
 from bursar.rails.port import PayoutInstruction
-from bursar.rails.transport import Request, Transport, TransportFailure
+from bursar.rails.transport import START_TOO_LATE, Request, Transport, TransportFailure
 
 _TRANSFERS: Final = "/bank/transfers"
 _UNPRINTABLE: Final = re.compile(r"[^\x21-\x7e]")
@@ -35,8 +35,14 @@ class BankRail:
         """What proofs about this bank rest on."""
         return self._contract
 
-    async def submit(self, instruction: PayoutInstruction, *, correlation_id: str) -> Outcome:
-        """Send the transfer once, within the request deadline.
+    async def submit(
+        self,
+        instruction: PayoutInstruction,
+        *,
+        correlation_id: str,
+        must_start_before: float | None = None,
+    ) -> Outcome:
+        """Send the transfer once, within the request deadline, begun before `must_start_before`.
 
         What the bank cannot be told (its key form, its minor units) is refused before a byte is
         sent, so it is proven not executed.
@@ -60,12 +66,19 @@ class BankRail:
                     deadline_s=self._contract.request_deadline_s,
                     headers=headers,
                     body=body,
+                    must_start_before=must_start_before,
                 )
             )
         except TransportFailure as failure:
             if failure.request_bytes_written:
                 return Unknown(failure.reason)
-            return NotExecuted(code="not_sent", reason=failure.reason, retryable=True, sent=False)
+            return NotExecuted(
+                code="not_sent",
+                reason=failure.reason,
+                retryable=True,
+                sent=False,
+                ours=failure.reason == START_TOO_LATE,
+            )
         return codec.decode_submit(reply.status, reply.body, instruction, self._contract)
 
     async def inquire(self, key: str, *, correlation_id: str) -> Inquiry:
