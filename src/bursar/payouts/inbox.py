@@ -180,6 +180,7 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
             amount=event.amount_minor,
             code=event.code or "",
             reason=event.reason or "",
+            cost=event.cost_minor,
         )
 
     def _unmatched(self, ws: WorkingSet, stored: InboxEvent) -> None:

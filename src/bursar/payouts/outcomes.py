@@ -47,13 +47,17 @@ AWAIT_EVENT = timedelta(seconds=5)
 
 
 class Returned(msgspec.Struct, frozen=True):
-    """Money came back: `amount` minor units, under the provider's `return_id`."""
+    """Money came back: `amount` minor units, under the provider's `return_id`.
+
+    `cost` is what the provider charged for sending it: a return told first is all we hear of it.
+    """
 
     provider_ref: str
     return_id: str
     amount: int
     code: str
     reason: str
+    cost: int = 0
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -92,6 +96,7 @@ def learn_return(
         provider_ref=returned.provider_ref,
         amount_minor=attempt.amount,
         currency=attempt.currency,
+        cost_minor=returned.cost,
     )
     learn(ws, payout, attempt, executed, told)
     payout, attempt = ws.get(PAYOUTS, payout.id), ws.get(ATTEMPTS, attempt.id)
