@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.judge import all_payouts, assert_verified, document, judged, statement
-from tests.e2e.platform import platform_running
+from tests.e2e.platform import Platform, platform_running
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
@@ -43,3 +43,23 @@ async def test_a_thousand_rows_go_from_the_file_to_settled(data_dir: Path) -> No
             assert (await document(api, "/accounts"))["data"] == evidence.accounts
             ids = [payout["id"] for payout in await all_payouts(api)]
         assert ids == [payout["id"] for payout in evidence.payouts]
+
+
+async def test_a_file_with_faults_moves_nothing(calm: Platform, tmp_path: Path) -> None:
+    """Every bad line is named, the exit code is 2, and neither books nor bank have changed."""
+    good = EXAMPLE.read_bytes().splitlines()[:20]
+    good[4] = good[4].replace(b",EUR,", b",EURO,")
+    good[9] = good[9].replace(b".", b".1234567", 1)
+    good[12] = good[11]
+    good[15] += b"\xe9"
+    file = tmp_path / "payouts.csv"
+    file.write_bytes(b"\r\n".join(good))
+    async with calm.client() as api, calm.bank() as bank:
+        before = (await document(api, "/accounts"), len(await statement(bank)))
+        refused = calm.bursar("pay", str(file))
+        assert refused.code == 2, refused.text
+        assert "nothing moved" in refused.text
+        assert "Traceback" not in refused.text
+        for line in (5, 10, 13, 16):
+            assert f"line {line}: " in refused.text
+        assert (await document(api, "/accounts"), len(await statement(bank))) == before

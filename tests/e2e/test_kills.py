@@ -1,6 +1,7 @@
 """Processes are killed while a file is paid; in the end nothing is lost, open or paid twice."""
 
 import asyncio
+import json
 import random
 import signal
 from collections import Counter
@@ -16,8 +17,11 @@ pytestmark = pytest.mark.xdist_group("e2e")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "payouts.csv"
 SEED = 20_260_731
-FEW_AT_ONCE = {"BURSAR_WORKER_CONCURRENCY": "8"}
-"""Eight calls in flight: with a slow bank a run lasts some ten seconds on any machine."""
+FEW_AT_ONCE = {"BURSAR_WORKER_CONCURRENCY": "12"}
+"""Twelve calls in flight: with a slow bank a run lasts long enough on any machine."""
+
+ONE_BY_ONE = ("--concurrency", "1")
+"""So that the first kills meet payouts that are being made."""
 
 
 def file_of(rows: int, directory: Path) -> str:
@@ -58,6 +62,12 @@ async def harass(
     return done
 
 
+def statuses_in(log: str) -> Counter[int]:
+    """How often the API logged each status."""
+    lines = (json.loads(line) for line in log.splitlines() if line.startswith("{"))
+    return Counter(line["status"] for line in lines if line.get("event") == "request")
+
+
 async def test_killing_worker_api_and_postgres_during_a_run_of_500(data_dir: Path) -> None:
     """F2 to F6, F9, F10, F49, F92, I5, I6, I8, I9, I22: SIGKILL, three times each.
 
@@ -65,16 +75,16 @@ async def test_killing_worker_api_and_postgres_during_a_run_of_500(data_dir: Pat
     """
     rows = 500
     with platform_running(
-        data_dir, knobs=["timeout=0.05", "delay_s=0.15"], environment=FEW_AT_ONCE
+        data_dir, knobs=["timeout=0.05", "delay_s=0.2"], environment=FEW_AT_ONCE
     ) as platform:
-        paying = platform.start_bursar("pay", file_of(rows, data_dir))
+        paying = platform.start_bursar("pay", file_of(rows, data_dir), *ONE_BY_ONE)
         killed = await harass(
             platform,
             paying,
             signal.SIGKILL,
             ("worker", "api", "postgres"),
             times=3,
-            pause_s=(0.5, 2.0),
+            pause_s=(0.2, 1.6),
         )
         paid = paying.wait(160)
         assert paid.code == 0, paid.text
@@ -82,6 +92,7 @@ async def test_killing_worker_api_and_postgres_during_a_run_of_500(data_dir: Pat
         evidence = await judged(platform)
         assert evidence.states().total() == rows
         assert evidence.unknown_for()["lease_expired"] > 0
+        assert statuses_in(platform.log("api"))[500] == 0
         assert_verified(platform)
 
 
@@ -90,11 +101,11 @@ async def test_a_rolling_restart_leaves_nothing_in_doubt(data_dir: Path) -> None
 
     The bank answers every call, so any unknown attempt would be the restart's doing.
     """
-    rows = 200
-    with platform_running(data_dir, knobs=["delay_s=0.3"], environment=FEW_AT_ONCE) as platform:
+    rows = 150
+    with platform_running(data_dir, knobs=["delay_s=0.5"], environment=FEW_AT_ONCE) as platform:
         paying = platform.start_bursar("pay", file_of(rows, data_dir))
         asked = await harass(
-            platform, paying, signal.SIGTERM, ("worker", "api"), times=2, pause_s=(0.5, 2.0)
+            platform, paying, signal.SIGTERM, ("worker", "api"), times=2, pause_s=(0.3, 1.3)
         )
         paid = paying.wait(120)
         assert paid.code == 0, paid.text
@@ -111,11 +122,11 @@ async def test_a_killed_bank_loses_replies_and_no_truth(data_dir: Path) -> None:
 
     What could not be sent is sent again; what may have been sent is asked about.
     """
-    rows = 200
-    with platform_running(data_dir, knobs=["delay_s=0.3"], environment=FEW_AT_ONCE) as platform:
+    rows = 150
+    with platform_running(data_dir, knobs=["delay_s=0.5"], environment=FEW_AT_ONCE) as platform:
         paying = platform.start_bursar("pay", file_of(rows, data_dir))
         killed = await harass(
-            platform, paying, signal.SIGKILL, ("sim",), times=3, pause_s=(0.7, 2.0)
+            platform, paying, signal.SIGKILL, ("sim",), times=3, pause_s=(0.5, 1.5)
         )
         paid = paying.wait(120)
         assert paid.code == 0, paid.text
@@ -135,9 +146,9 @@ async def test_a_killed_supervisor_takes_its_children_along_and_the_next_goes_on
     No child outlives it. The next `bursar up` finds Postgres, finishes what was open, and the
     demo key still works: `bursar pay`, which ran all the time, ends well.
     """
-    rows = 200
+    rows = 150
     with platform_running(
-        data_dir, knobs=["timeout=0.05", "delay_s=0.15"], environment=FEW_AT_ONCE
+        data_dir, knobs=["timeout=0.05", "delay_s=0.4"], environment=FEW_AT_ONCE
     ) as platform:
         key = platform.demo["api_key"]
         paying = platform.start_bursar("pay", file_of(rows, data_dir))
