@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -87,6 +88,11 @@ async def test_filters_choose(api: Api) -> None:
     assert await ids(id=made[1]["id"], state="cancelled") == set()
 
 
+def _cursor(at: str) -> str:
+    place = f"{at}|po_{1:032x}"
+    return urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
 BAD_QUERIES: list[tuple[dict[str, Any], str]] = [
     ({"limit": "0"}, "limit"),
     ({"limit": "201"}, "limit"),
@@ -99,6 +105,9 @@ BAD_QUERIES: list[tuple[dict[str, Any], str]] = [
     ({"cursor": "x"}, "cursor"),
     ({"cursor": "é"}, "cursor"),
     ({"cursor": "MjAyNi0wMS0wMVQwMDowMDowMHxwb18x"}, "cursor"),
+    ({"cursor": _cursor("0001-01-01T00:00:00+01:00")}, "cursor"),
+    ({"cursor": _cursor("9999-12-31T23:59:59-01:00")}, "cursor"),
+    ({"cursor": _cursor("2026-01-01T00:00:00")}, "cursor"),
     ({"reference": ""}, "reference"),
     ({"reference": "a\0b"}, "reference"),
     ({"id": "po_1"}, "id/0"),
@@ -114,6 +123,19 @@ async def test_a_query_is_refused_by_the_name_of_its_parameter(api: Api) -> None
         assert answer.status_code == 422, params
         assert answer.json()["code"] == "invalid_parameter"
         assert answer.json()["parameter"] == parameter
+
+
+async def test_a_cursor_of_any_time_is_read(api: Api) -> None:
+    """F75: the calendar's ends and foreign offsets are places like others."""
+    await api.payout()
+    for at, found in (
+        ("0001-01-01T00:00:00+00:00", 0),
+        ("9999-12-31T23:59:59.999999+00:00", 1),
+        ("2999-01-01T00:00:00+14:00", 1),
+    ):
+        answer = await api.get("/payouts", params={"cursor": _cursor(at)})
+        assert answer.status_code == 200, at
+        assert len(answer.json()["data"]) == found, at
 
 
 async def test_cancelling_frees_the_funds_once(api: Api) -> None:

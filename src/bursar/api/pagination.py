@@ -20,10 +20,12 @@ def decode_cursor(cursor: str, *, prefix: str) -> tuple[datetime, str]:
         raw = cursor.encode("ascii")
         place = urlsafe_b64decode(raw + b"=" * (-len(raw) % 4)).decode("ascii")
         at, _, row_id = place.partition("|")
-        created_at = datetime.fromisoformat(at)
-    except (ValueError, Base64Error):
+        read = datetime.fromisoformat(at)
+        # An offset can carry the first or last day of the calendar out of it.
+        created_at = read.astimezone(UTC)
+    except (ValueError, OverflowError, Base64Error):
         raise _refused() from None
-    if created_at.tzinfo is None or not is_id(row_id, prefix):
+    if read.tzinfo is None or not is_id(row_id, prefix):
         raise _refused()
     return created_at, row_id
 
