@@ -126,7 +126,7 @@ async def test_a_query_is_refused_by_the_name_of_its_parameter(api: Api) -> None
 
 
 async def test_a_cursor_of_any_time_is_read(api: Api) -> None:
-    """F75: the calendar's ends and foreign offsets are places like others."""
+    """The calendar's ends and foreign offsets are places like others."""
     await api.payout()
     for at, found in (
         ("0001-01-01T00:00:00+00:00", 0),
