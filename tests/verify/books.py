@@ -43,7 +43,7 @@ from tests.engine.wiring import (
 
 DECLINED = NotExecuted(code="AC04", reason="closed", retryable=False, sent=True)
 REFUSED_FOR_NOW = NotExecuted(code="AM04", reason="our balance", retryable=True, sent=True)
-ENTRIES = 52
+ENTRIES = 56
 """How many journal entries `live_every_life` leaves."""
 
 

@@ -27,7 +27,7 @@ from bursar.payouts.model import (
 )
 from bursar.payouts.outcomes import Told, learn
 from bursar.payouts.steps import move, remark
-from bursar.rails.outcomes import Accepted, Executed, Outcome, Unknown
+from bursar.rails.outcomes import Executed, Outcome, Unknown
 from bursar.rails.port import PayoutInstruction
 
 _set = msgspec.structs.replace
@@ -210,11 +210,11 @@ class RecordReply(_OnAttempt, frozen=True, kw_only=True):
             "attempt.late_reply",
             {"attempt": attempt.id, "reply": self.outcome},
         )
-        if attempt.state == AttemptState.FAILED and isinstance(self.outcome, Executed | Accepted):
+        if attempt.state == AttemptState.FAILED and isinstance(self.outcome, Executed):
             open_incident(
                 ws,
                 entry,
-                kind="possible_double_execution",
+                kind="paid_and_failed",
                 subject_id=payout.id,
                 amount=payout.amount,
                 currency=payout.currency,

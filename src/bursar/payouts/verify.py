@@ -30,7 +30,7 @@ from bursar.payouts.store import QUERIES
 
 _OUT = frozenset({State.SENDING, State.SENT})
 _BOOKED_RETURNS = frozenset({"payout.returned", "payout.part_returned"})
-_REFUSED_RETURN = "payout.return_refused"
+_UNCOUNTED_RETURNS = frozenset({"payout.return_refused", "payout.again_returned"})
 _LEGAL = frozenset(
     (state, target) for state, events in TRANSITIONS.items() for target in events.values()
 )
@@ -109,6 +109,8 @@ class _Note(msgspec.Struct, frozen=True, rename={"source": "from"}):
     fee: int | None = None
     name: str | None = None
     iban: str | None = None
+    code: str | None = None
+    paid_by: str | None = None
 
 
 class _Attempt(msgspec.Struct, frozen=True):
@@ -131,7 +133,8 @@ class _Attempt(msgspec.Struct, frozen=True):
 async def payouts(connection: Connection) -> str:
     """Every payout is what its journal says (I11), every attempt what its facts say.
 
-    A payout's hold is active exactly while it is held (I4); at most one attempt is open (I6).
+    A payout's hold is active exactly while it is held, and ended as its payout did (I4); at most
+    one attempt is open (I6).
     """
     await _strays(connection)
     rows = await open_stream(connection, QUERIES["verify_payouts"], _Payout)
@@ -178,6 +181,7 @@ class _Retold:
         self.version = 0
         self.created_at: datetime | None = None
         self.settled_at: datetime | None = None
+        self.hold = "active"
         self.begun = 0
         self.cost = 0
         self.returned = 0
@@ -205,7 +209,7 @@ class _Retold:
         if entry.kind in _BOOKED_RETURNS:
             self.returned += note.amount
             self.returning.add(note.attempt)
-        elif entry.kind == _REFUSED_RETURN:
+        elif entry.kind in _UNCOUNTED_RETURNS:
             self.refused += note.amount
         if note.to is not None:
             self._step(key, entry, note)
@@ -229,10 +233,23 @@ class _Retold:
             )
         if self.version == 0:
             self.first, self.created_at = note, entry.at
+        self.hold = _hold_after(note, self.hold)
         self.state, self.version = str(note.to), self.version + 1
         self.begun += note.to == State.SENDING
         if note.to == State.SETTLED:
             self.settled_at = entry.at
+
+
+def _hold_after(note: _Note, before: str) -> str:
+    """How the hold stands after a step of the machine."""
+    if note.to in HELD:
+        return "active"
+    if note.to == State.SETTLED and note.source in HELD:
+        # Paid by an earlier attempt: that was posted then, and the open one's hold is given back.
+        return "posted" if note.paid_by is None else "voided"
+    if note.to in (State.SETTLED, State.RETURNED):
+        return before
+    return "expired" if note.code == "hold_expired" else "voided"
 
 
 _decoder = msgspec.json.Decoder(_Note)
@@ -277,12 +294,11 @@ def _judge(payout: _Payout, told: _Retold) -> None:
             expected=f"hold_id of a hold of {payout.merchant_id} for this payout",
             found=f"{payout.hold_id}, of {payout.hold_merchant_id} for {payout.hold_subject_id}",
         )
-    held = payout.state in HELD
-    if (payout.hold_state == "active") != held:
+    if payout.hold_state != told.hold:
         raise Disagreement(
             "holds",
             {"id": payout.hold_id},
-            expected=f"{'active' if held else 'ended'}, as payout {payout.id} is {payout.state},",
+            expected=f"{told.hold}, as payout {payout.id} is {payout.state},",
             found=payout.hold_state or "none",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -48,9 +49,16 @@ async def seal(pool: Pool, anchor: Path | None, last: bytes | None) -> bytes:
         )
     if anchor is not None and row is not None:
         checkpoint = Checkpoint(row["id"], row["at"].isoformat(), sealed.hex(), by_merchant)
-        with anchor.open("ab") as file:
-            file.write(canonical_json(checkpoint) + b"\n")
+        _append_line(anchor, canonical_json(checkpoint))
     return sealed
+
+
+def _append_line(path: Path, line: bytes) -> None:
+    """Append a line of its own, whatever a killed process left at the end of the file."""
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        cut = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+        file.write((b"\n" if cut else b"") + line + b"\n")
 
 
 async def run_sealer(pool: Pool, anchor: Path | None, clock: Clock) -> None:
