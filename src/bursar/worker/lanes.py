@@ -52,12 +52,26 @@ class Lane:
                 async with asyncio.timeout(self._poll_s):
                     await self._wake.wait()
 
-    async def drain(self, timeout_s: float) -> None:
-        """Take nothing more; give what is in flight `timeout_s` to end. The rest is recovered."""
+    def stop_taking(self) -> None:
+        """Start nothing more; what is in flight goes on."""
         self._draining = True
         self._wake.set()
-        if self._in_flight:
-            await asyncio.wait(list(self._in_flight.values()), timeout=timeout_s)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing more; give what is in flight `timeout_s` to end, then cancel it.
+
+        When this returns nothing of the lane is running. What was cancelled is recovered like
+        the work of a worker that died (F92).
+        """
+        self.stop_taking()
+        if not self._in_flight:
+            return
+        _, late = await asyncio.wait(list(self._in_flight.values()), timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        if late:
+            log.info("jobs_cancelled", queue=self._queue, count=len(late))
+            await asyncio.wait(late)
 
     async def _take(self) -> bool:
         """Start what is due; True if every place is taken."""
@@ -69,6 +83,8 @@ class Lane:
             keys = await self._store.take_due(self._queue, free, arguments)
         except Exception as error:  # noqa: BLE001 - the database may be away; poll again
             log.info("take_failed", queue=self._queue, error=str(error))
+            return False
+        if self._draining:  # since we asked
             return False
         for key in keys:
             if key not in self._in_flight:

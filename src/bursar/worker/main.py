@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -90,7 +89,10 @@ class Worker:
             self._housekeeping.append(partial(run_relay, pool, journal_export, clock))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then drain."""
+        """Work until `stop` is set, then drain: at most `DRAIN_S` for all lanes together.
+
+        When this returns no job runs any more, so engine and connections may be closed.
+        """
         background: list[Coroutine[Any, Any, None]] = [
             self._listener.run(),
             *(lane.run() for lane in self._lanes),
@@ -99,12 +101,12 @@ class Worker:
         tasks = [asyncio.create_task(job) for job in background]
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        # No lane may take on work that another's last jobs have made due: all stop first.
         for lane in self._lanes:
-            await lane.drain(DRAIN_S)
+            lane.stop_taking()
+        await asyncio.gather(*(lane.drain(DRAIN_S) for lane in self._lanes))
         for task in [*tasks, stopping]:
             task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.wait([*tasks, stopping])
         for task in done - {stopping}:
             task.result()
