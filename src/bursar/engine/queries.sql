@@ -95,9 +95,6 @@ SELECT merchant_id, seq, link_seq, hash FROM journal_heads ORDER BY merchant_id
 -- name: insert_checkpoint
 INSERT INTO checkpoints (hash, heads, at) VALUES ($1, $2, clock_timestamp()) RETURNING id, at
 
--- name: last_checkpoint
-SELECT id, hash, heads, at FROM checkpoints ORDER BY id DESC LIMIT 1
-
 -- name: journal_of_subject
 SELECT seq, kind, actor, correlation_id, at, body
 FROM journal WHERE merchant_id = $1 AND subject_id = $2 ORDER BY seq

@@ -1,0 +1,325 @@
+"""What each role may do, and what nobody may: change history, store bad amounts.
+
+By the schema itself: whoever gets past the code still meets grants, triggers and checks.
+"""
+
+from collections.abc import Iterable
+
+import asyncpg
+import pytest
+
+from bursar.bootstrap import QUERIES
+from bursar.db.connection import connect
+from bursar.db.pool import open_pool
+from bursar.engine.model import GROUP_COMMITS
+from bursar.engine.postgres import PostgresStore
+from bursar.engine.working_set import Changes
+from tests.conftest import Database
+from tests.engine.rows import TABLES, row_of
+
+HISTORY = ("journal", "journal_links", "transfers", "checkpoints")
+
+# role: (letters, tables). S select, I insert, U update, D delete. What is not here is not granted.
+GRANTS = """
+    api      SI    journal journal_links transfers incidents merchants persons group_commits
+    api      SI    deliveries api_keys
+    api      SIU   journal_heads accounts holds payouts
+    api      SIUD  idempotency_keys payout_references inbox
+    api      S     attempts provider_keys facts
+    worker   SI    journal journal_links transfers incidents checkpoints facts
+    worker   SID   group_commits deliveries
+    worker   SIU   journal_heads accounts holds payouts attempts provider_keys
+    worker   SIUD  idempotency_keys
+    worker   SU    inbox
+    worker   S     payout_references
+    auditor  S     journal journal_links transfers incidents merchants persons group_commits
+    auditor  S     deliveries checkpoints journal_heads accounts holds payouts attempts
+    auditor  S     idempotency_keys payout_references inbox provider_keys facts
+"""
+LETTERS = {"SELECT": "S", "INSERT": "I", "UPDATE": "U", "DELETE": "D"}
+# Of API keys: the API revokes them, and the auditor sees all but the hash.
+COLUMN_GRANTS = {
+    "bursar_api": {"api_keys.revoked_at": {"UPDATE"}},
+    "bursar_auditor": {
+        f"api_keys.{name}": {"SELECT"}
+        for name in (
+            *("id", "prefix", "merchant_id", "person_id"),
+            *("role", "created_at", "expires_at", "revoked_at"),
+        )
+    },
+}
+
+
+async def _run(dsn: str, *statements: str) -> None:
+    connection = await connect(dsn, name="tests")
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _refused(dsn: str, attack: str, error: type[Exception]) -> None:
+    """The server refuses `attack`, and for that reason."""
+    try:
+        await _run(dsn, attack)
+    except error:
+        return
+    pytest.fail(f"not refused: {attack}")
+
+
+async def _fetch(dsn: str, query: str) -> list[asyncpg.Record]:
+    connection = await connect(dsn, name="tests")
+    try:
+        rows: list[asyncpg.Record] = await connection.fetch(query)
+        return rows
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def filled(database: Database) -> Database:
+    """A database with one row in every table."""
+    pool = await open_pool(database.dsns.owner, size=1, name="tests")
+    try:
+        session = await PostgresStore(pool, QUERIES).begin()
+        for table in TABLES:
+            if f"claim_{table.name}" in QUERIES:
+                await session.claim(table, [row_of(table, 1)])
+        inserts = {
+            table: [row_of(table, 1)]
+            for table in TABLES
+            if f"insert_{table.name}" in QUERIES or table is GROUP_COMMITS
+        }
+        await session.write(Changes({}, {**inserts}, {}, frozenset()))
+        await session.commit()
+        await pool.execute(
+            "INSERT INTO checkpoints (hash, heads, at) VALUES (sha256('x'), '[]', now())"
+        )
+        await pool.close()
+    finally:
+        pool.terminate()
+    return database
+
+
+async def test_the_grants_are_these(database: Database) -> None:
+    """I15: a grant that nobody wrote down here was not meant."""
+    wanted: dict[tuple[str, str], str] = {}
+    for line in GRANTS.split("\n"):
+        role, letters, *tables = line.split() or ("", "")
+        wanted |= {(f"bursar_{role}", table): letters for table in tables}
+    found: dict[tuple[str, str], set[str]] = {}
+    rows = await _fetch(
+        database.dsns.owner,
+        "SELECT grantee, table_name, privilege_type FROM information_schema.role_table_grants "
+        "WHERE table_schema = 'public' AND grantee <> 'bursar_owner'",
+    )
+    for grantee, table, privilege in rows:
+        found.setdefault((grantee, table), set()).add(LETTERS.get(privilege, privilege))
+    assert found == {place: set(letters) for place, letters in wanted.items()}
+
+
+async def test_the_grants_on_columns_are_these(database: Database) -> None:
+    """F22: what identifies a key is seen by the API alone."""
+    rows = await _fetch(
+        database.dsns.owner,
+        "SELECT grantee::text, table_name || '.' || column_name, privilege_type "
+        "FROM information_schema.column_privileges c "
+        "WHERE table_schema = 'public' AND grantee <> 'bursar_owner' AND NOT EXISTS ("
+        "  SELECT FROM information_schema.role_table_grants t WHERE t.grantee = c.grantee"
+        "  AND t.table_name = c.table_name AND t.privilege_type = c.privilege_type)",
+    )
+    found: dict[str, dict[str, set[str]]] = {}
+    for grantee, column, privilege in rows:
+        found.setdefault(grantee, {}).setdefault(column, set()).add(privilege)
+    assert found == COLUMN_GRANTS
+
+
+def _dsns(database: Database) -> list[str]:
+    """Of every role that a process runs as."""
+    return [database.dsns.api, database.dsns.worker, database.dsns.auditor]
+
+
+ATTACKS_ON_HISTORY = [
+    attack
+    for table in HISTORY
+    for column in ["hash" if table == "journal_links" else "at"]
+    for attack in (
+        f"UPDATE {table} SET {column} = {column}",
+        f"DELETE FROM {table}",
+        f"TRUNCATE {table}",
+    )
+]
+
+UNGUARDED = "TRUNCATE checkpoints"
+
+
+@pytest.mark.both_postgres
+async def test_no_process_can_change_history(filled: Database) -> None:
+    """I15, F91: UPDATE, DELETE and TRUNCATE of what was written once."""
+    for dsn in _dsns(filled):
+        for attack in ATTACKS_ON_HISTORY:
+            await _refused(dsn, attack, asyncpg.InsufficientPrivilegeError)
+
+
+@pytest.mark.both_postgres
+async def test_not_even_the_owner_changes_history(filled: Database) -> None:
+    """I15, F91: a trigger refuses whoever has more than the grants."""
+    for attack in ATTACKS_ON_HISTORY:
+        if attack != UNGUARDED:
+            await _refused(filled.dsns.owner, attack, asyncpg.RestrictViolationError)
+
+
+async def test_the_owner_can_empty_checkpoints_alone(filled: Database) -> None:
+    """F91: no trigger stands there; their copies outside the database are what is compared."""
+    await _run(filled.dsns.owner, UNGUARDED)
+
+
+@pytest.mark.both_postgres
+async def test_no_process_defines_anything(database: Database) -> None:
+    """F56: no DDL at run time, no way around a trigger, no files, no other session's end."""
+    attacks = (
+        "CREATE TABLE mine (x int)",
+        "CREATE TEMP TABLE mine (x int)",
+        "CREATE SCHEMA mine",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE INDEX ON journal (kind)",
+        "ALTER TABLE journal ADD COLUMN x int",
+        "ALTER TABLE journal DISABLE TRIGGER append_only",
+        "ALTER TABLE accounts DROP CONSTRAINT account_not_overdrawn",
+        "DROP TABLE journal",
+        "DROP TRIGGER append_only ON journal",
+        "ALTER FUNCTION refuse_change() RENAME TO allow_change",
+        "SET session_replication_role = replica",
+        "SET ROLE bursar_owner",
+        "CREATE ROLE mine",
+        "COPY journal TO PROGRAM 'true'",
+        "COPY journal TO '/tmp/journal'",
+        "SELECT pg_read_file('PG_VERSION')",
+        "ALTER SYSTEM SET fsync = off",
+    )
+    for dsn in _dsns(database):
+        for attack in attacks:
+            await _refused(dsn, attack, asyncpg.InsufficientPrivilegeError)
+
+
+def _insert(table: str, values: Iterable[tuple[str, str]]) -> str:
+    names, texts = zip(*values, strict=True)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(texts)})"
+
+
+def _transfer(**changed: str) -> str:
+    values = {
+        "merchant_id": "'mer_1'",
+        "journal_seq": "1",
+        "line": "0",
+        "id": "'tr_x'",
+        "kind": "'posted'",
+        "recipe": "'fund'",
+        "subject_id": "'x'",
+        "debit": "'a'",
+        "credit": "'b'",
+        "amount": "1",
+        "currency": "'EUR'",
+        "hold_id": "NULL",
+        "pending_id": "NULL",
+        "at": "now()",
+        **changed,
+    }
+    return _insert("transfers", values.items())
+
+
+def _account(**changed: str) -> str:
+    values = {
+        "address": "'x'",
+        "merchant_id": "'mer_1'",
+        "role": "'available'",
+        "currency": "'EUR'",
+        "limited": "true",
+        "debits_pending": "0",
+        "debits_posted": "0",
+        "credits_pending": "0",
+        "credits_posted": "0",
+        **changed,
+    }
+    return _insert("accounts", values.items())
+
+
+MAX = str(2**63 - 1)
+NONSENSE = {
+    "a transfer of nothing": _transfer(amount="0"),
+    "a negative transfer": _transfer(amount="-1"),
+    "a transfer to itself": _transfer(credit="'a'"),
+    "a transfer of a new kind": _transfer(kind="'gift'"),
+    "a pending transfer without a hold": _transfer(kind="'pending'"),
+    "a posted transfer with a hold": _transfer(hold_id="'hd_1'"),
+    "an end of nothing": _transfer(kind="'void'", hold_id="'hd_1'"),
+    "a beginning that ends something": _transfer(
+        kind="'pending'", hold_id="'hd_1'", pending_id="'tr_1'"
+    ),
+    "a negative counter": _account(debits_pending="-1", limited="false"),
+    "an overdrawn account": _account(debits_posted="1"),
+    "an account overdrawn by holds": _account(debits_pending="6", credits_posted="5"),
+    "a hold with an end that is active": "UPDATE holds SET ended_at = now()",
+    "a hold without an end that is over": "UPDATE holds SET state = 'voided'",
+    "a payout of nothing": "UPDATE payouts SET amount = 0",
+    "a negative fee": "UPDATE payouts SET fee = -1",
+    "more returned than paid": "UPDATE payouts SET amount_returned = amount + 1",
+    "less than nothing returned": "UPDATE payouts SET amount_returned = -1",
+    "an attempt of nothing": "UPDATE attempts SET amount = 0",
+    "an attempt of no payout": "UPDATE attempts SET payout_id = 'po_nobody'",
+    "a chain that ends before it begins": "UPDATE journal_heads SET seq = -1",
+    "a short hash": "UPDATE journal_heads SET hash = '\\x00'",
+    "a key of an unknown outcome": "UPDATE idempotency_keys SET outcome = 'perhaps'",
+}
+
+
+@pytest.mark.parametrize("attack", NONSENSE.values(), ids=NONSENSE)
+async def test_the_schema_refuses_nonsense(filled: Database, attack: str) -> None:
+    """F73, F80, I3: CHECKs repeat what the code decides, also for the schema's owner."""
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await _run(filled.dsns.owner, attack)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [_transfer(amount=str(2**63)), _account(credits_posted=f"{MAX}::bigint + 1")],
+    ids=["transfer", "counter"],
+)
+async def test_the_schema_refuses_what_does_not_fit(filled: Database, attack: str) -> None:
+    """F70: no amount wraps around."""
+    with pytest.raises(asyncpg.NumericValueOutOfRangeError):
+        await _run(filled.dsns.owner, attack)
+
+
+_SECOND = {
+    "active hold": _insert(
+        "holds",
+        [
+            ("id", "'hd_new'"),
+            ("merchant_id", "'mer_1'"),
+            ("subject_id", "'subject_id_1'"),
+            ("state", "'active'"),
+            ("created_at", "now()"),
+        ],
+    ),
+    "open attempt": """
+        INSERT INTO attempts
+        SELECT (jsonb_populate_record(a, jsonb_build_object(
+            'id', 'pa_' || n, 'number', 100 + n, 'state', 'sending'))).*
+        FROM attempts a, generate_series(8, 9) n""",
+    "end of a hold": _transfer(kind="'post'", hold_id="'hd_1'", pending_id="'pending_id_1'"),
+    "payout of a reference": """
+        INSERT INTO payout_references
+        SELECT merchant_id, reference, 'po_2' FROM payout_references""",
+    "account of a role": """
+        INSERT INTO accounts
+        SELECT (jsonb_populate_record(a, '{"address": "other"}')).* FROM accounts a""",
+}
+
+
+@pytest.mark.parametrize("attack", _SECOND.values(), ids=_SECOND)
+async def test_the_schema_refuses_a_second_one(filled: Database, attack: str) -> None:
+    """F32, I4, I6, I9: uniqueness does not hang on the code."""
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await _run(filled.dsns.owner, attack)
