@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +23,6 @@ from bursar.rails.outcomes import (
     NotExecuted,
     Outcome,
     StatusExecuted,
-    StatusPending,
     StatusRejected,
     Unknown,
 )
@@ -40,14 +38,12 @@ ACCEPTED = Accepted("bt_1")
 UNKNOWN = Unknown("timeout")
 DECLINED = NotExecuted(code="AC04", reason="closed", retryable=False, sent=True)
 NOT_SENT = NotExecuted(code="not_sent", reason="refused", retryable=True, sent=False)
-OURS = NotExecuted(code="AM04", reason="short", retryable=True, ours=True, sent=True)
 
 # What became of the money, as `StatusX` that the provider would answer in the end.
 TRUTH_PAID = StatusExecuted(
     provider_ref="bt_1", amount_minor=AMOUNT, currency="EUR", cost_minor=COST
 )
 TRUTH_FAILED = StatusRejected("AC04", "closed")
-TRUTH_PENDING = StatusPending("bt_1")
 
 
 def told(
@@ -162,20 +158,13 @@ class Story(Twin):
         """Let the payout's time run out."""
         self.do(ExpirePayout(origin=ORIGIN, payout_id=f"po_{name}"))
 
-    def quiesce(self, truth: Inquiry, attempt: str = "1") -> None:
-        """Ask about the attempt until it is over; after the window the answer is final."""
-        if self.attempt(attempt).state == "sending":
-            self.clock.advance(6)
-            self.expire_lease(attempt)
-        for _ in range(8):
-            if self.attempt(attempt).state not in OPEN_ATTEMPT:
-                return
-            self.inquire(truth, attempt)
-            self.clock.advance(10)
-
     def payout(self, name: str = "p") -> Payout:
         """The payout's row."""
         return next(row for row in self.rows(PAYOUTS) if row.id == f"po_{name}")
+
+    def attempts(self) -> list[Attempt]:
+        """All attempts, oldest first."""
+        return sorted(self.rows(ATTEMPTS), key=lambda row: row.number)
 
     def attempt(self, attempt: str = "1") -> Attempt:
         """The attempt's row."""
@@ -199,10 +188,6 @@ class Story(Twin):
     def free(self) -> int:
         """What the merchant may draw."""
         return self.account(AccountRole.AVAILABLE).free
-
-    def incidents(self) -> list[str]:
-        """The kinds of incidents, in order."""
-        return sorted(row.kind for row in self.rows(INCIDENTS))
 
     def balances(self) -> dict[str, int]:
         """What stands on each account, posted credits less posted debits, zeros left out."""
@@ -273,9 +258,3 @@ def check_payouts(story: Twin) -> None:
 def _decode(body: str) -> dict[str, Any]:
     decoded: dict[str, Any] = msgspec.json.decode(body)
     return decoded
-
-
-def kinds(story: Twin, prefix: str) -> list[str]:
-    """The journal's kinds that start so, in order."""
-    entries: Iterable[Any] = sorted(story.rows(JOURNAL), key=lambda row: (row.merchant_id, row.seq))
-    return [entry.kind for entry in entries if entry.kind.startswith(prefix)]
