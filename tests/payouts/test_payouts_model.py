@@ -185,10 +185,17 @@ class PayoutsMachine(RuleBasedStateMachine):
         if now - begun_at + BANK.request_deadline >= timedelta(seconds=LEASE_S):
             return
         transfer.cost = cost
+        self._call(name, answer)
+
+    def _call(self, name: str, answer: str) -> None:
+        transfer = self.bank[name]
+        transfer.sent = True
         heard, transfer.state = ANSWERS[answer]
         transfer.heard = heard or self._executed(transfer)
         if transfer.state == "under way":
-            transfer.lands_by = now + BANK.request_deadline + BANK.finality_window
+            transfer.lands_by = (
+                self.twin.clock.wall() + BANK.request_deadline + BANK.finality_window
+            )
         self._tell(name)
 
     @precondition(lambda self: any(transfer.heard for transfer in self.bank.values()))
@@ -202,6 +209,27 @@ class PayoutsMachine(RuleBasedStateMachine):
         self.twin.do(reply(name, heard, token=f"ls_{name}"))
         if not again:
             self.bank[name].heard = None
+
+    @precondition(lambda self: self._ready())
+    @rule(data=st.data(), under_way=st.booleans(), answer=st.sampled_from(sorted(ANSWERS)))
+    def dispatch(self, data: st.DataObject, answer: str, *, under_way: bool) -> None:
+        """A worker that is quick: begin, send and answer in one go."""
+        payout = data.draw(st.sampled_from(self._ready()))
+        name = f"a{len(self.bank)}"
+        self.twin.do(begin(payout.id.removeprefix("po_"), name, token=f"ls_{name}"))
+        transfer = self.bank[name] = Transfer(payout.id, payout.amount)
+        self._call(name, "timeout, under way" if under_way else answer)
+        assert transfer.heard is not None
+        self.twin.do(reply(name, transfer.heard, token=f"ls_{name}"))
+        transfer.heard = None
+
+    @precondition(lambda self: self._attempts("unknown", "accepted"))
+    @rule(data=st.data())
+    def ask_and_learn(self, data: st.DataObject) -> None:
+        """F9, F13: a question whose answer is recorded at once."""
+        row = data.draw(st.sampled_from(self._attempts("unknown", "accepted")))
+        name = row.id.removeprefix("pa_")
+        self.twin.do(asked(self.twin, name, self._status(self.bank[name])))
 
     @precondition(lambda self: self._attempts("sending"))
     @rule(data=st.data())
@@ -378,6 +406,14 @@ class PayoutsMachine(RuleBasedStateMachine):
         preferred = [row for row in rows if row.state == preferring]
         return data.draw(st.sampled_from(preferred or rows))
 
+    def _ready(self) -> list[Payout]:
+        now = self.twin.clock.wall()
+        return [
+            row
+            for row in self.twin.rows(PAYOUTS)
+            if row.next_attempt_at is not None and row.next_attempt_at <= now < row.expires_at
+        ]
+
     def _attempts(self, *states: str) -> list[Attempt]:
         return [row for row in self.twin.rows(ATTEMPTS) if row.state in states]
 
@@ -452,4 +488,4 @@ def _again(said: ProviderEvent, number: int) -> ProviderEvent:
 _UNPAID = frozenset({"failed", "dead_letter", "cancelled"})
 
 TestPayouts = PayoutsMachine.TestCase
-TestPayouts.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
+TestPayouts.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
