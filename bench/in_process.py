@@ -11,8 +11,6 @@ from bench.workload import stream
 from bursar.engine.engine import Engine
 
 WAITERS = 128
-CONNECTIONS = (1, 2, 4, 8, 16, 32)
-MANY = 10_000
 
 
 async def engine_rate(
@@ -71,7 +69,7 @@ async def _against_rows(
         connections: await row_at_a_time.rate(
             dsn, merchants, connections=connections, payouts=plan.rows
         )
-        for connections in CONNECTIONS
+        for connections in plan.connections
     }
     best = max(tried, key=lambda connections: tried[connections])
     ours, theirs = [], []

@@ -56,11 +56,13 @@ INSERT INTO payouts
     (id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
      beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,
      attempt_count, retries_burned, max_retries, hold_id, provider, provider_ref, provider_cost,
-     failure_code, failure_reason, amount_returned, created_at, updated_at, settled_at)
+     failure_code, failure_reason, amount_returned, created_at, updated_at, settled_at,
+     correlation_id)
 SELECT 'po_' || lpad(to_hex(n), 32, '0'), 'mer_' || lpad(to_hex($3 + n % $4), 32, '0'),
        'BULK-' || n, 10000, 'EUR', 20, 'settled', 4, 'Ada Lovelace', 'DE89370400440532013000', '',
        1, '{}', t.at, NULL, t.at + interval '7 days', 1, 0, 3, 'hd_' || lpad(to_hex(n), 32, '0'),
-       'bank', 'bt_' || lpad(to_hex(n), 32, '0'), 25, NULL, NULL, 0, t.at, t.at, t.at
+       'bank', 'bt_' || lpad(to_hex(n), 32, '0'), 25, NULL, NULL, 0, t.at, t.at, t.at,
+       'cor_' || lpad(to_hex(n), 32, '0')
 FROM generate_series($1::bigint, $1::bigint + $2::bigint - 1) AS n,
      LATERAL (SELECT transaction_timestamp() - interval '2 days' AS at) AS t
 

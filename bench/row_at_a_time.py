@@ -126,7 +126,8 @@ async def rate(dsn: str, merchants: tuple[str, ...], *, connections: int, payout
     """Payouts per second over `connections` at once, each warmed up before."""
     lent = [await connect(dsn, name="bench rows") for _ in range(connections)]
     try:
-        await _run(lent, iter(await prepare(lent[0], merchants, connections * 8)))
+        warm = min(connections * 8, payouts)
+        await _run(lent, iter(await prepare(lent[0], merchants, warm)))
         prepared = iter(await prepare(lent[0], merchants, payouts))
         watch = Stopwatch()
         await _run(lent, prepared)
@@ -148,7 +149,7 @@ async def latencies(dsn: str, merchants: tuple[str, ...], *, payouts: int) -> li
     """Seconds of each of `payouts` made one after the other."""
     connection = await connect(dsn, name="bench rows")
     try:
-        await _run([connection], iter(await prepare(connection, merchants, 20)))
+        await _run([connection], iter(await prepare(connection, merchants, min(20, payouts))))
         prepared = await prepare(connection, merchants, payouts)
         seconds = []
         for payout in prepared:
