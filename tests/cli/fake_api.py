@@ -87,7 +87,7 @@ class FakeApi:
     def _decide(self, body: dict[str, Any]) -> Response:
         reference, amount, currency = body["reference"], body["amount"], body["currency"]
         if any(payout["reference"] == reference for payout in self.payouts.values()):
-            return problem(409, "reference_taken", f"{reference} exists")
+            return problem(409, "duplicate_reference", f"{reference} exists")
         if self.funds.get(currency, 0) < amount + self.fee:
             return problem(422, "insufficient_funds", "not enough is free")
         self.funds[currency] -= amount + self.fee
@@ -105,6 +105,9 @@ class FakeApi:
         return answer(201, self.payouts[payout_id])
 
     async def _list(self, request: Request) -> Response:
+        if (reference := request.query_params.get("reference")) is not None:
+            named = [one for one in self.payouts.values() if one["reference"] == reference]
+            return answer(200, {"data": named, "next_cursor": None})
         ids = request.query_params.getlist("id")
         assert 0 < len(ids) <= 100
         found = [self.payouts[one] for one in ids if one in self.payouts]

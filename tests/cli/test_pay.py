@@ -127,8 +127,33 @@ def test_one_edited_line_is_refused_and_shown(
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("INV-2,10.00", "INV-2,99.00"), encoding="utf-8")
     assert run(api, path) == 1
-    assert "  line 4: INV-2: reference_taken: INV-2 exists" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    holder = next(one["id"] for one in api.payouts.values() if one["reference"] == "INV-2")
+    belongs = f"this reference belongs to {holder}, 10.00 EUR, settled"
+    assert f"  line 4: INV-2: duplicate_reference: {belongs}" in out
+    assert "nothing moved" not in out
     assert len(api.payouts) == 5
+
+
+def test_a_payout_to_another_account_is_not_the_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same reference and amount are not enough."""
+    api, path = FakeApi(), write(tmp_path / "p.csv", 2)
+    assert run(api, path) == 0
+    other = path.read_text(encoding="utf-8").replace(IBAN, "GB82WEST12345698765432")
+    path.write_text(other, encoding="utf-8")
+    assert run(api, path) == 1
+    assert capsys.readouterr().out.count("this reference belongs to po_") == 2
+
+
+def test_a_row_that_moves_the_same_is_its_payout(tmp_path: Path) -> None:
+    """An edited name is another key, but nothing else would be paid."""
+    api, path = FakeApi(), write(tmp_path / "p.csv", 3)
+    assert run(api, path) == 0
+    path.write_text(path.read_text(encoding="utf-8").replace("Jane", "Joan"), encoding="utf-8")
+    assert run(api, path) == 0
+    assert len(api.payouts) == 3
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
@@ -186,11 +211,44 @@ def test_refused_rows_are_asked_anew_only_on_request(
     assert run(api, path) == 1
     api.funds["EUR"] = 10**6
     assert run(api, path) == 1
-    assert "--retry-refused asks anew" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "--retry-refused asks anew" in out
+    assert "nothing moved for these rows" in out
     assert run(api, path, retry_refused=True) == 0
     assert len(api.payouts) == 4
-    assert run(api, path, retry_refused=True) == 1  # the base keys are refused for ever
+
+
+@pytest.mark.parametrize("retry_refused", [False, True])
+def test_a_row_paid_after_its_refusal_is_reported_as_paid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, retry_refused: bool
+) -> None:
+    """Its base key is refused for ever; its reference finds the payout."""
+    api, path = FakeApi(funds={"EUR": 0}), write(tmp_path / "p.csv", 4)
+    assert run(api, path) == 1
+    api.funds["EUR"] = 10**6
+    assert run(api, path, retry_refused=True, wait=False) == 0
+    capsys.readouterr()
+    assert run(api, path, retry_refused=retry_refused) == 0
+    out = words_of(capsys)
+    assert "settled 4 40.00 EUR" in out
+    assert "4 of these payouts existed already; they were not paid twice." in out
+    assert not any("refused" in line for line in out[2:])
     assert len(api.payouts) == 4
+
+
+def test_a_refusal_that_cannot_be_checked_is_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the reference is taken stays unknown: nobody says that nothing moved."""
+
+    def before(request: Request) -> Response | None:
+        return problem(503, "overloaded") if "reference" in request.query_params else None
+
+    api = FakeApi(funds={"EUR": 0}, before=before)
+    assert run(api, write(tmp_path / "p.csv", 2), timeout_s=1.0) == 3
+    out = capsys.readouterr().out
+    assert "open: unanswered" in out
+    assert "nothing moved" not in out
 
 
 def test_payouts_that_do_not_end_are_open(

@@ -55,21 +55,32 @@ def result_lines(run: Run) -> list[str]:
 
 
 def _refused_lines(refused: Sequence[RowResult]) -> list[str]:
-    if not refused:
-        return []
-    lines = ["", "refused by the API, nothing moved for these rows"]
-    for result in refused[:_ROWS_SHOWN_MAX]:
-        answer = result.refused
-        if answer is not None:
-            row = result.row
-            lines.append(f"  line {row.line}: {row.reference}: {answer.code}: {answer.detail}")
-    if len(refused) > _ROWS_SHOWN_MAX:
-        lines.append(f"  and {len(refused) - _ROWS_SHOWN_MAX:,} more")
-    if any(result.refused and result.refused.replayed for result in refused):
+    taken = [result for result in refused if result.refused and result.refused.holder]
+    free = [result for result in refused if result.refused and not result.refused.holder]
+    lines = _refused_table("refused by the API, the reference belongs to another payout", taken)
+    lines += _refused_table("refused by the API, nothing moved for these rows", free)
+    if any(result.refused and result.refused.replayed for result in free):
         lines.append(
             "  Some of these answers were given earlier; --retry-refused asks anew for rows that"
             " lacked funds."
         )
+    return lines
+
+
+def _refused_table(title: str, refused: Sequence[RowResult]) -> list[str]:
+    if not refused:
+        return []
+    lines = ["", title]
+    for result in refused[:_ROWS_SHOWN_MAX]:
+        answer = result.refused
+        if answer is not None:
+            row, why = result.row, answer.detail
+            if (holder := answer.holder) is not None:
+                amount = f"{amount_text(holder.amount, holder.currency)} {holder.currency}"
+                why = f"this reference belongs to {holder.id}, {amount}, {holder.state}"
+            lines.append(f"  line {row.line}: {row.reference}: {answer.code}: {why}")
+    if len(refused) > _ROWS_SHOWN_MAX:
+        lines.append(f"  and {len(refused) - _ROWS_SHOWN_MAX:,} more")
     return lines
 
 

@@ -7,7 +7,7 @@ same file again: what exists is replayed, the rest is made.
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final, Protocol
@@ -131,15 +131,29 @@ class Payer:
             self.display.update(run)
 
     async def _ask(self, row: PayoutRow) -> Created | Refused:
-        answer = await self.client.create(row, key=row.key)
+        """Ask for the row; a refusal is believed only if no payout has the row's reference.
+
+        A stored refusal is replayed for ever, also after the row was paid under another key.
+        """
+        answer = await self._ask_once(row, row.key)
         if (
             isinstance(answer, Refused)
             and answer.replayed
+            and answer.holder is None
             and self.again_suffix is not None
             and answer.code in {*_ASK_AGAIN_CODES, "already_refused"}
         ):
-            return await self.client.create(row, key=f"{row.key}-{self.again_suffix}")
+            return await self._ask_once(row, f"{row.key}-{self.again_suffix}")
         return answer
+
+    async def _ask_once(self, row: PayoutRow, key: str) -> Created | Refused:
+        answer = await self.client.create(row, key=key)
+        if isinstance(answer, Created):
+            return answer
+        holder = await self.client.by_reference(row.reference)
+        if holder is not None and _is_of(row, holder):
+            return Created(holder, replayed=True)
+        return replace(answer, holder=holder)
 
     async def _follow(self, run: Run) -> None:
         """Look at the open payouts, quickly while they change and slower while they do not."""
@@ -188,3 +202,9 @@ class Payer:
             return datetime.fromisoformat(payout.due_at) <= self.clock.wall() + left
         except (ValueError, TypeError):
             return True
+
+
+def _is_of(row: PayoutRow, payout: Payout) -> bool:
+    """Whether the payout moves what the row says, to where it says."""
+    said = (row.body["amount"], row.body["currency"], row.body["beneficiary"]["iban"])
+    return said == (payout.amount, payout.currency, payout.iban)

@@ -25,6 +25,7 @@ _BACKOFF_CAP_S: Final = 2.0
 _RETRY_AFTER_CAP_S: Final = 30.0
 _NO_ANSWER_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CREATED: Final = (200, 201)
+_BAD_REFERENCE: Final = (400, 422)
 _NO_PAYOUT: Final = "the answer is not a payout: is this a Bursar API?"
 _ACCOUNT_TEXTS: Final = ("role", "currency")
 _ACCOUNT_COUNTERS: Final = ("debits_pending", "debits_posted", "credits_posted")
@@ -59,6 +60,7 @@ class Payout:
     failure_code: str
     failure_reason: str
     due_at: str | None
+    iban: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +73,19 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The API decided that this payout will not exist; nothing moved."""
+    """The API made no payout for this request. `holder`: another payout has the reference."""
 
     code: str
     detail: str
     replayed: bool
+    holder: Payout | None = None
 
 
 def payout_of(document: dict[str, Any]) -> Payout:
     """The payout in an API document. Raises `ApiUnreachable` if it is no payout."""
     try:
         failure = document.get("failure") or {}
+        beneficiary = document.get("beneficiary") or {}
         payout = Payout(
             id=document["id"],
             state=document["state"],
@@ -92,6 +96,7 @@ def payout_of(document: dict[str, Any]) -> Payout:
             failure_code=str(failure.get("code") or ""),
             failure_reason=str(failure.get("reason") or ""),
             due_at=document.get("due_at"),
+            iban=str(beneficiary.get("iban") or ""),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ApiUnreachable(_NO_PAYOUT) from error
@@ -136,11 +141,19 @@ class PayoutClient:
     async def by_ids(self, ids: Sequence[str]) -> list[Payout]:
         """The payouts with these ids, at most `IDS_PER_QUERY`, in any order."""
         params = httpx.QueryParams([("limit", IDS_PER_QUERY), *(("id", one) for one in ids)])
-        document = _document(await self._call("GET", "/payouts", params=params))
-        data = document.get("data")
-        if not isinstance(data, list):
-            raise ApiUnreachable("the answer is not a list of payouts: is this a Bursar API?")
-        return [payout_of(one) for one in data]
+        return [payout_of(one) for one in _page(await self._call("GET", "/payouts", params=params))]
+
+    async def by_reference(self, reference: str) -> Payout | None:
+        """The payout that has this reference, if there is one."""
+        params = httpx.QueryParams([("reference", reference)])
+        response = await self._call("GET", "/payouts", params=params)
+        if response.status_code in _BAD_REFERENCE:
+            return None  # what cannot be a reference names no payout
+        for one in _page(response):
+            payout = payout_of(one)
+            if one.get("reference") == reference:
+                return payout
+        return None
 
     async def accounts(self, *, once: bool = False) -> dict[str, Any]:
         """The merchant's accounts and books. `once`: a single try, to learn early who is there."""
@@ -227,6 +240,13 @@ def _have_all(found: object, texts: Sequence[str], numbers: Sequence[str]) -> bo
         and all(isinstance(one.get(name), int) for name in numbers)
         for one in found
     )
+
+
+def _page(response: httpx.Response) -> list[Any]:
+    data = _document(response).get("data")
+    if not isinstance(data, list):
+        raise ApiUnreachable("the answer is not a list of payouts: is this a Bursar API?")
+    return data
 
 
 def _document(response: httpx.Response) -> dict[str, Any]:

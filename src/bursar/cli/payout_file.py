@@ -87,7 +87,7 @@ class PayoutRow:
     def key(self) -> str:
         """The idempotency key: a hash of all that the row says, so the same row never pays twice.
 
-        An edited row has another key; its reference, which is taken, makes the server refuse it.
+        An edited row has another key, but its reference is taken: no second payout is made.
         """
         return f"pay-{hashlib.sha256(canonical_json(self.body)).hexdigest()}"
 
