@@ -301,11 +301,11 @@ class PayoutsMachine(RuleBasedStateMachine):
         transfer.returned += part
         self._post("returned", name, part, return_id=f"rt_{len(self.mail)}")
 
-    @precondition(lambda self: not self.honest and self._transfers("rejected"))
+    @precondition(lambda self: not self.honest and self._deniable())
     @rule(data=st.data())
     def lie(self, data: st.DataObject) -> None:
         """F25: the bank pays what it had refused."""
-        name = data.draw(st.sampled_from(self._transfers("rejected")))
+        name = data.draw(st.sampled_from(self._deniable()))
         self.lied = True
         self.bank[name].state = "executed"
         self._tell(name)
@@ -421,11 +421,19 @@ class PayoutsMachine(RuleBasedStateMachine):
         return [name for name, transfer in self.bank.items() if transfer.state == state]
 
     def _returnable(self) -> list[str]:
+        """Returns of a payout that was paid twice are told in the stories only."""
+        paid = Counter(t.payout_id for t in self.bank.values() if t.state == "executed")
         return [
             name
             for name in self._transfers("executed")
             if self.bank[name].returned < self.bank[name].amount
+            and paid[self.bank[name].payout_id] == 1
         ]
+
+    def _deniable(self) -> list[str]:
+        """What was refused, and belongs to a payout of which nothing came back."""
+        back = {t.payout_id for t in self.bank.values() if t.returned}
+        return [n for n in self._transfers("rejected") if self.bank[n].payout_id not in back]
 
     def _executed(self, transfer: Transfer) -> Executed:
         return Executed(
