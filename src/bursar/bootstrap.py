@@ -179,7 +179,7 @@ async def ensure_demo(settings: Settings, dsns: Dsns, *, known_key: str | None) 
     Made once, by commands through the engine. The key is `known_key` if it still works, else a
     new one.
     """
-    async with open_engine(settings, dsns.api, name="bursar up") as wired:
+    async with open_engine(settings, dsns.owner, name="bursar up") as wired:
         origin = _origin()
         with suppress(MerchantExists):
             await wired.engine.submit(
@@ -365,7 +365,7 @@ async def create_key(settings: Settings, *, merchant_id: str, person: str, role:
     roles = [known.value for known in Role if known is not Role.SYSTEM]
     if role not in roles:
         raise UnknownRole(f"{role!a} is no role: there are {', '.join(roles)}")
-    async with open_engine(settings, process_dsn(settings, API), name="bursar keys") as wired:
+    async with open_engine(settings, process_dsn(settings, OWNER), name="bursar keys") as wired:
         return await _make_key(
             settings, wired, merchant_id=merchant_id, person=person, role=Role(role)
         )
@@ -373,7 +373,7 @@ async def create_key(settings: Settings, *, merchant_id: str, person: str, role:
 
 async def revoke_key(settings: Settings, key_id: str) -> None:
     """Make the key useless within a second. Raises `UnknownApiKey`."""
-    async with open_engine(settings, process_dsn(settings, API), name="bursar keys") as wired:
+    async with open_engine(settings, process_dsn(settings, OWNER), name="bursar keys") as wired:
         await wired.engine.submit(RevokeApiKey(origin=_origin(), key_id=key_id))
 
 

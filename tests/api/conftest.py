@@ -16,6 +16,7 @@ from bursar.api.app import create_app
 from bursar.api.deps import Deps, WebhookSource
 from bursar.bootstrap import QUERIES, RULES
 from bursar.db.pool import Pool, open_pool
+from bursar.db.roles import Dsns
 from bursar.engine.engine import Engine
 from bursar.engine.model import Origin
 from bursar.engine.postgres import PostgresStore
@@ -56,13 +57,17 @@ class ManualClock:
 
 @dataclass
 class Api:
-    """The app with two merchants, A with money and a key for each role, and B."""
+    """The app with two merchants, A with money and a key for each role, and B.
+
+    `owner` runs what only the command line may.
+    """
 
     deps: Deps
     app: Any
     client: httpx.AsyncClient
     clock: ManualClock
     pool: Pool
+    owner: Engine
     keys: dict[Role, str] = field(default_factory=dict)
     other_key: str = ""
     platform_key: str = ""
@@ -151,24 +156,19 @@ async def make_key(
     return issued.text
 
 
-@pytest.fixture
-def mode() -> str:
-    """Sandbox, unless a test says otherwise."""
-    return "sandbox"
-
-
-@asynccontextmanager
-async def open_api(dsn: str, mode: str) -> AsyncIterator[Api]:
-    """See `Api`. Merchant A has 1,000,000 minor units of EUR, in the sandbox."""
-    pool = await open_pool(dsn, size=4, name="tests")
-    ids, clock = SystemIds(), ManualClock()
-    engine = Engine(
+def _engine(pool: Pool) -> Engine:
+    return Engine(
         PostgresStore(pool, QUERIES),
         RULES,
         clock=SystemClock(),
-        ids=ids,
+        ids=SystemIds(),
         randomness=SystemRandomness(),
     )
+
+
+async def _set_up(api: Api) -> None:
+    """Merchants and keys, as the command line makes them: by the owner."""
+    engine = api.owner
     for merchant_id in MERCHANTS:
         await engine.submit(
             CreateMerchant(
@@ -179,6 +179,24 @@ async def open_api(dsn: str, mode: str) -> AsyncIterator[Api]:
                 payout_fee_bps=FEE_BPS,
             )
         )
+    for role in Role:
+        api.keys[role] = await make_key(engine, MERCHANTS[0], role)
+    api.other_key = await make_key(engine, MERCHANTS[1], Role.FINANCE_OPS, person="Eve")
+    api.platform_key = await make_key(engine, None, Role.ADMIN, person="Root")
+
+
+@pytest.fixture
+def mode() -> str:
+    """Sandbox, unless a test says otherwise."""
+    return "sandbox"
+
+
+@asynccontextmanager
+async def open_api(dsns: Dsns, mode: str) -> AsyncIterator[Api]:
+    """See `Api`. Merchant A has 1,000,000 minor units of EUR, in the sandbox."""
+    pool = await open_pool(dsns.api, size=4, name="tests")
+    ids, clock = SystemIds(), ManualClock()
+    engine = _engine(pool)
     deps = Deps(
         engine=engine,
         pool=pool,
@@ -191,14 +209,14 @@ async def open_api(dsn: str, mode: str) -> AsyncIterator[Api]:
     app = create_app(deps)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
-        made = Api(deps, app, client, clock, pool)
-        for role in Role:
-            made.keys[role] = await make_key(engine, MERCHANTS[0], role)
-        made.other_key = await make_key(engine, MERCHANTS[1], Role.FINANCE_OPS, person="Eve")
-        made.platform_key = await make_key(engine, None, Role.ADMIN, person="Root")
+        owners_pool = await open_pool(dsns.owner, size=2, name="tests set-up")
+        made = Api(deps, app, client, clock, pool, _engine(owners_pool))
+        await _set_up(made)
         if mode == "sandbox":
             await made.fund()
         yield made
+    await made.owner.close()
+    await owners_pool.close()
     await engine.close()
     await pool.close()
 
@@ -206,5 +224,5 @@ async def open_api(dsn: str, mode: str) -> AsyncIterator[Api]:
 @pytest.fixture
 async def api(database: Database, mode: str) -> AsyncIterator[Api]:
     """The app of one test, on a database of its own."""
-    async with open_api(database.dsns.api, mode) as made:
+    async with open_api(database.dsns, mode) as made:
         yield made

@@ -189,7 +189,7 @@ async def test_a_revoked_key_is_refused_within_a_second(api: Api) -> None:
     """The memory of a key is shorter than a second, from before it was read."""
     issued = issue_key("sandbox", new_secret())
     key_id = SystemIds().new("key")
-    await api.deps.engine.submit(
+    await api.owner.submit(
         CreateApiKey(
             origin=ORIGIN,
             key_id=key_id,
@@ -204,7 +204,7 @@ async def test_a_revoked_key_is_refused_within_a_second(api: Api) -> None:
     headers = {"Authorization": f"Bearer {issued.text}"}
     assert (await api.client.get("/accounts", headers=headers)).status_code == 200
 
-    await api.deps.engine.submit(RevokeApiKey(origin=ORIGIN, key_id=key_id))
+    await api.owner.submit(RevokeApiKey(origin=ORIGIN, key_id=key_id))
     api.clock.now += TTL_S
 
     assert TTL_S < 1
@@ -214,7 +214,7 @@ async def test_a_revoked_key_is_refused_within_a_second(api: Api) -> None:
 async def test_an_expired_key_is_refused(api: Api) -> None:
     """By the database's clock (F39)."""
     issued = issue_key("sandbox", new_secret())
-    await api.deps.engine.submit(
+    await api.owner.submit(
         CreateApiKey(
             origin=ORIGIN,
             key_id=SystemIds().new("key"),

@@ -41,7 +41,7 @@ def served(database: Database, engine: Submits | None = None) -> Iterator[tuple[
     listening = socket.create_server(("127.0.0.1", 0))
 
     async def serve() -> None:
-        async with open_api(database.dsns.api, "sandbox") as api:
+        async with open_api(database.dsns, "sandbox") as api:
             deps = msgspec.structs.replace(api.deps, engine=engine or api.deps.engine)
             config = uvicorn.Config(
                 create_app(deps), log_config=None, http="httptools", lifespan="off"

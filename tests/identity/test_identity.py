@@ -46,15 +46,15 @@ MERCHANT = f"mer_{7:032x}"
 
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[Pool]:
-    """Connections as the API's role."""
-    opened = await open_pool(database.dsns.api, size=3, name="tests")
+    """Connections as the owner: merchants and keys are made from the command line."""
+    opened = await open_pool(database.dsns.owner, size=3, name="tests")
     yield opened
     await opened.close()
 
 
 @pytest.fixture
 async def engine(pool: Pool) -> AsyncIterator[Engine]:
-    """An engine as the API's role."""
+    """An engine as the owner."""
     made = Engine(
         PostgresStore(pool, QUERIES),
         RULES,

@@ -35,9 +35,9 @@ async def test_seal_exports_each_new_state_of_the_chains_once(
     anchor = tmp_path / "checkpoints.jsonl"
     ids = SeededIds(1)
     pool = await open_pool(database.dsns.worker, size=2, name="test")
-    api = await open_pool(database.dsns.api, size=2, name="test")
+    owner = await open_pool(database.dsns.owner, size=2, name="test")
     engine = Engine(
-        PostgresStore(api, QUERIES), RULES, clock=SystemClock(), ids=ids, randomness=ids
+        PostgresStore(owner, QUERIES), RULES, clock=SystemClock(), ids=ids, randomness=ids
     )
     try:
         await engine.submit(_create(1))
@@ -48,7 +48,7 @@ async def test_seal_exports_each_new_state_of_the_chains_once(
     finally:
         await engine.close()
         await pool.close()
-        await api.close()
+        await owner.close()
 
     lines = [json.loads(line) for line in anchor.read_text().splitlines()]
     assert [line["hash"] for line in lines] == [first.hex(), second.hex()]
@@ -62,9 +62,9 @@ async def test_the_relay_hands_over_every_entry_and_repeats_after_a_crash(
     export = tmp_path / "journal.jsonl"
     ids = SeededIds(1)
     pool = await open_pool(database.dsns.worker, size=2, name="test")
-    api = await open_pool(database.dsns.api, size=2, name="test")
+    owner = await open_pool(database.dsns.owner, size=2, name="test")
     engine = Engine(
-        PostgresStore(api, QUERIES),
+        PostgresStore(owner, QUERIES),
         replace(RULES, sinks=(FILE_SINK,)),
         clock=SystemClock(),
         ids=ids,
@@ -77,14 +77,14 @@ async def test_the_relay_hands_over_every_entry_and_repeats_after_a_crash(
         assert await relay_once(pool, export) == 3
         assert await relay_once(pool, export) == 0
         # The crash: the file has the lines, the rows are still there.
-        await api.executemany(
+        await owner.executemany(
             "INSERT INTO deliveries VALUES ($1, $2, $3)", [tuple(row) for row in waiting]
         )
         assert await relay_once(pool, export) == 3
     finally:
         await engine.close()
         await pool.close()
-        await api.close()
+        await owner.close()
 
     lines = [json.loads(line) for line in export.read_text().splitlines()]
     assert [line["seq"] for line in lines] == [1, 2, 3, 1, 2, 3]

@@ -2,7 +2,7 @@
 
 | role           | may                                                                     |
 |----------------|-------------------------------------------------------------------------|
-| bursar_owner   | own the schema and migrate; no process runs as it after the migration   |
+| bursar_owner   | own the schema and migrate; make merchants and keys (command line only) |
 | bursar_api     | what the API's commands need                                            |
 | bursar_worker  | what the worker's commands need                                         |
 | bursar_auditor | read everything: `bursar verify`                                        |

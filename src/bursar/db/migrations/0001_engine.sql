@@ -84,8 +84,11 @@ INSERT INTO journal_heads VALUES ('platform', 0, 0, decode(repeat('00', 32), 'he
 
 GRANT SELECT, INSERT, DELETE ON group_commits TO bursar_worker;
 GRANT SELECT, INSERT ON group_commits TO bursar_api;
-GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO bursar_api, bursar_worker;
-GRANT SELECT, INSERT, UPDATE ON journal_heads TO bursar_api, bursar_worker;
+-- Requests come to the API alone. UPDATE is granted on the columns that the statements set.
+GRANT SELECT, INSERT, DELETE,
+    UPDATE (fingerprint, outcome, status, body, resource_id, claimed_at)
+    ON idempotency_keys TO bursar_api;
+GRANT SELECT, UPDATE (seq, link_seq, hash) ON journal_heads TO bursar_api, bursar_worker;
 GRANT SELECT, INSERT ON journal, journal_links TO bursar_api, bursar_worker;
 GRANT SELECT, INSERT ON deliveries TO bursar_api;
 GRANT SELECT, INSERT, DELETE ON deliveries TO bursar_worker;

@@ -180,15 +180,27 @@ CREATE TABLE inbox (
 ) WITH (fillfactor = 60);
 CREATE INDEX inbox_waiting ON inbox (next_try_at) WHERE next_try_at IS NOT NULL;
 
-GRANT SELECT, INSERT ON incidents, transfers TO bursar_api, bursar_worker;
-GRANT SELECT, INSERT, UPDATE ON accounts, holds, payouts TO bursar_api, bursar_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON payout_references TO bursar_api;
-GRANT SELECT ON payout_references TO bursar_worker;
+-- The API makes payouts, the worker carries them out; neither makes accounts. What a row is about
+-- (who, to whom, how much) is never granted for UPDATE, only the columns that the statements set.
+GRANT SELECT, INSERT ON transfers TO bursar_api, bursar_worker;
+GRANT SELECT, INSERT ON incidents, facts TO bursar_worker;
+GRANT SELECT, UPDATE (debits_pending, debits_posted, credits_pending, credits_posted)
+    ON accounts TO bursar_api, bursar_worker;
+GRANT SELECT, UPDATE (state, ended_at) ON holds TO bursar_api, bursar_worker;
+GRANT SELECT, UPDATE (state, version, next_attempt_at, expires_at, attempt_count, retries_burned,
+                      hold_id, provider, provider_ref, provider_cost, failure_code,
+                      failure_reason, amount_returned, updated_at, settled_at)
+    ON payouts TO bursar_api, bursar_worker;
+GRANT INSERT ON holds, payouts TO bursar_api;
+GRANT SELECT, INSERT, DELETE, UPDATE (payout_id) ON payout_references TO bursar_api;
 GRANT SELECT ON attempts, provider_keys, facts TO bursar_api;
-GRANT SELECT, INSERT, UPDATE ON attempts TO bursar_worker;
-GRANT SELECT, INSERT, UPDATE ON provider_keys TO bursar_worker;
-GRANT SELECT, INSERT ON facts TO bursar_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON inbox TO bursar_api;
-GRANT SELECT, UPDATE ON inbox TO bursar_worker;
+GRANT SELECT, INSERT, UPDATE (state, lease_token, lease_until, ambiguous_at, provider_ref, code,
+                              reason, inquire_at, inquiries, proof_at)
+    ON attempts TO bursar_worker;
+-- Never updated; but a row lock asks for UPDATE on some column.
+GRANT SELECT, INSERT, UPDATE (hold_id) ON provider_keys TO bursar_worker;
+GRANT SELECT, INSERT, DELETE ON inbox TO bursar_api;
+GRANT SELECT ON inbox TO bursar_worker;
+GRANT UPDATE (result, tries, next_try_at) ON inbox TO bursar_api, bursar_worker;
 GRANT SELECT ON incidents, accounts, holds, transfers, payout_references, payouts, attempts,
     provider_keys, facts, inbox TO bursar_auditor;

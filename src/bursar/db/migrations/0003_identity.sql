@@ -1,4 +1,5 @@
--- Merchants, persons and API keys. The worker needs none of them.
+-- Merchants, persons and API keys. The worker needs none of them. The API reads them; they are made
+-- and revoked from the command line, as the owner.
 
 CREATE TABLE merchants (
     id             text PRIMARY KEY CHECK (id ~ '^mer_[0-9a-z]{1,64}$'),
@@ -27,8 +28,7 @@ CREATE TABLE api_keys (
 
 CREATE INDEX api_keys_by_merchant ON api_keys (merchant_id, created_at);
 
-GRANT SELECT, INSERT ON merchants, persons, api_keys TO bursar_api;
-GRANT UPDATE (revoked_at) ON api_keys TO bursar_api;
+GRANT SELECT ON merchants, persons, api_keys TO bursar_api;
 
 -- Who held which key belongs to an audit; the hash by which a key is recognised does not.
 GRANT SELECT ON merchants, persons TO bursar_auditor;
