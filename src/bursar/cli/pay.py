@@ -1,10 +1,12 @@
 """`bursar pay`: a file of payouts, from its first line to the ledger's equation."""
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,7 +84,13 @@ async def _pay(
         transport=transport or _local_transport(connection, options),
     ) as http:
         deadline = clock.monotonic() + options.timeout_s
-        client = PayoutClient(http, clock=clock, randomness=SystemRandomness(), deadline=deadline)
+        client = PayoutClient(
+            http,
+            clock=clock,
+            randomness=SystemRandomness(),
+            deadline=deadline,
+            on_silence=_tell_silence,
+        )
         for line in _short_of_funds(rows, await client.accounts(once=True)):
             print(line)
         run = await _run(rows, options, client, clock=clock, deadline=deadline)
@@ -92,7 +100,11 @@ async def _pay(
         books: Mapping[str, Any] | None = None
         with suppress(ApiError):
             books = await client.accounts(once=True)
-    return _closing(run, books, options)
+    return _closing(run, books, options, now=clock.wall())
+
+
+def _tell_silence() -> None:
+    print("The API does not answer, waiting.", file=sys.stderr, flush=True)
 
 
 def _local_transport(connection: Connection, options: PayOptions) -> SpreadTransport | None:
@@ -123,7 +135,9 @@ async def _run(
         return await payer.run(rows, wait=options.wait)
 
 
-def _closing(run: Run, books: Mapping[str, Any] | None, options: PayOptions) -> int:
+def _closing(
+    run: Run, books: Mapping[str, Any] | None, options: PayOptions, *, now: datetime
+) -> int:
     """Print the books and what is left to do; the exit code."""
     balanced = True
     if books is None:
@@ -133,11 +147,33 @@ def _closing(run: Run, books: Mapping[str, Any] | None, options: PayOptions) -> 
         currencies = sorted({str(result.row.body["currency"]) for result in run.results})
         for line in report.books_lines(books, currencies):
             print(line)
-    left = run.open_count()
-    if left and options.wait:
-        are, them = ("payout is", "it") if left == 1 else ("payouts are", "them")
-        print(f"\n{left:,} {are} still open. Run the same command again to follow {them}.")
+    if options.wait:
+        for line in _left_lines(run, now):
+            print(line)
     return report.exit_code(run, wait=options.wait, books_balance=balanced)
+
+
+def _left_lines(run: Run, now: datetime) -> list[str]:
+    """What is left to do: payouts that wait for their date, and the other open ones."""
+    dates = [
+        result.payout.due
+        for result in run.results
+        if result.open and result.payout is not None and result.payout.due is not None
+    ]
+    later = sorted(due for due in dates if due > now)
+    lines: list[str] = []
+    if later:
+        wait, their, them = ("payout waits", "its", "it")
+        if len(later) > 1:
+            wait, their, them = ("payouts wait", "their", "them")
+        first = f"{later[0].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        when = f"due {first}" if len(later) == 1 else f"the earliest is due {first}"
+        lines += ["", f"{len(later):,} {wait} for {their} date, {when}."]
+        lines.append(f"Run the same command again after that to follow {them}.")
+    if left := run.open_count() - len(later):
+        are, them = ("payout is", "it") if left == 1 else ("payouts are", "them")
+        lines += ["", f"{left:,} {are} still open. Run the same command again to follow {them}."]
+    return lines
 
 
 def _totals(rows: Sequence[PayoutRow]) -> str:
@@ -165,7 +201,8 @@ def _short_of_funds(rows: Sequence[PayoutRow], accounts: Mapping[str, Any]) -> l
             free[account["currency"]] += account["credits_posted"] - taken
     return [
         f"Note: {report.amount_text(free[code], code)} {code} is free and the file asks for"
-        f" {report.amount_text(wanted, code)}: rows without funds will be refused."
+        f" {report.amount_text(wanted, code)} in all: of the rows not yet made, those without"
+        " funds will be refused."
         for code, wanted in _sums(rows).items()
         if wanted > free[code]
     ]

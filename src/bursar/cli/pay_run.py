@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Final, Protocol
 
@@ -195,13 +195,9 @@ class Payer:
         payout = result.payout
         if payout is None or not result.open:
             return False
-        if payout.due_at is None:
+        if (due := payout.due) is None:
             return True
-        left = timedelta(seconds=self.deadline - self.clock.monotonic())
-        try:
-            return datetime.fromisoformat(payout.due_at) <= self.clock.wall() + left
-        except (ValueError, TypeError):
-            return True
+        return due <= self.clock.wall() + timedelta(seconds=self.deadline - self.clock.monotonic())
 
 
 def _is_of(row: PayoutRow, payout: Payout) -> bool:

@@ -7,8 +7,9 @@ ApiError
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
@@ -23,6 +24,7 @@ IDS_PER_QUERY: Final = 100
 _BACKOFF_BASE_S: Final = 0.1
 _BACKOFF_CAP_S: Final = 2.0
 _RETRY_AFTER_CAP_S: Final = 30.0
+_SILENCE_S: Final = 2.0
 _NO_ANSWER_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CREATED: Final = (200, 201)
 _BAD_REFERENCE: Final = (400, 422)
@@ -61,6 +63,15 @@ class Payout:
     failure_reason: str
     due_at: str | None
     iban: str
+
+    @property
+    def due(self) -> datetime | None:
+        """`due_at` in UTC, or None if it is no time."""
+        try:
+            at = datetime.fromisoformat(self.due_at or "")
+            return at.astimezone(UTC) if at.tzinfo is not None else None
+        except (ValueError, OverflowError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +121,27 @@ def payout_of(document: dict[str, Any]) -> Payout:
 
 
 class PayoutClient:
-    """Calls the API with one key. `deadline` is a monotonic time of the clock, in seconds."""
+    """Calls the API with one key. `deadline` is a monotonic time of the clock, in seconds.
+
+    `on_silence` is called once per outage, when nobody has answered for a while.
+    """
 
     def __init__(
-        self, http: httpx.AsyncClient, *, clock: Clock, randomness: Randomness, deadline: float
+        self,
+        http: httpx.AsyncClient,
+        *,
+        clock: Clock,
+        randomness: Randomness,
+        deadline: float,
+        on_silence: Callable[[], None] | None = None,
     ) -> None:
         self._http = http
         self._clock = clock
         self._randomness = randomness
         self._deadline = deadline
+        self._on_silence = on_silence
+        self._heard_at = clock.monotonic()
+        self._silence_told = False
 
     async def create(self, row: PayoutRow, *, key: str) -> Created | Refused:
         """Ask for the row's payout. The same key and row can be sent any number of times."""
@@ -184,9 +207,12 @@ class PayoutClient:
                 )
             except httpx.TransportError as error:
                 why = f"{type(error).__name__} {error}".strip()
+                if not once:
+                    self._heard_nothing()
             except httpx.HTTPError as error:
                 raise ApiUnreachable(f"the answer cannot be read: {error}") from error
             else:
+                self._heard_at, self._silence_told = self._clock.monotonic(), False
                 if not _try_again(response):
                     return _allowed(response, self._http.base_url)
                 why = f"HTTP {response.status_code}"
@@ -206,6 +232,12 @@ class PayoutClient:
                 raise NoAnswer(f"no answer in time after {attempt} tries ({why})")
             await self._clock.sleep(wait_s)
         raise NoAnswer("no answer")
+
+    def _heard_nothing(self) -> None:
+        silent_s = self._clock.monotonic() - self._heard_at
+        if silent_s >= _SILENCE_S and not self._silence_told and self._on_silence is not None:
+            self._silence_told = True
+            self._on_silence()
 
 
 def _try_again(response: httpx.Response) -> bool:
