@@ -50,6 +50,7 @@ def test_help_is_quick() -> None:
         (("pay", "missing.csv"), {}, 2, "missing.csv cannot be read: No such file or directory"),
         (("pay",), {}, 2, "Missing argument 'FILE'"),
         (("pay", "x.csv", "--concurrency", "0"), {}, 2, "Invalid value for '--concurrency'"),
+        (("verify", "--anchor", "/no"), {}, 2, "/no cannot be read: No such file or directory"),
         (("frobnicate",), {}, 2, "No such command 'frobnicate'"),
         (("doctor",), {"BURSAR_MODE": "x"}, 1, "BURSAR_MODE: "),
         (("up", "--api-port", "0"), {}, 1, "BURSAR_API_PORT: "),

@@ -14,7 +14,15 @@ import pytest
 from bursar.cli.data_dir import DataDirLock, log_tail, prepare_log, write_demo_file
 from bursar.cli.errors import CommandRefused
 from bursar.cli.ports import answers_healthy, port_fault
-from bursar.cli.up import SimOptions, banner, child_environment, child_specs, sim_arguments, up
+from bursar.cli.up import (
+    SimOptions,
+    banner,
+    child_environment,
+    child_specs,
+    program,
+    sim_arguments,
+    up,
+)
 from bursar.settings import load_settings
 
 
@@ -173,3 +181,18 @@ def test_the_banner_says_what_to_do_next(tmp_path: Path) -> None:
     assert "sk_demo" in text
     assert f"bursar pay examples/payouts.csv --data-dir {tmp_path}\n" in text
     assert "bursar pay examples/payouts.csv\n" in banner(load_settings(), "sk_demo", 1.25)
+
+
+def test_the_program_is_named_so_that_it_can_be_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script beside the interpreter, from here; without one, the module."""
+    python = tmp_path / "venv dir" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.chdir(tmp_path)
+    assert program() == f"'{python}' -m bursar"
+    python.with_name("bursar").touch()
+    assert program() == "'venv dir/bin/bursar'"
+    monkeypatch.chdir("/")
+    assert program() == f"'{str(python).removeprefix('/').removesuffix('python')}bursar'"

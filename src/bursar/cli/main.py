@@ -61,7 +61,8 @@ def _expected(error: Exception) -> list[str] | None:
     if isinstance(error, ConnectionRefusedError):
         return [f"the database does not answer: is `bursar up` running? ({error})"]
     if isinstance(error, OSError):
-        return [str(error)]
+        known = error.filename is not None and error.strerror
+        return [f"{error.filename}: {error.strerror}" if known else str(error)]
     if type(error).__module__.split(".")[0] == _DRIVER:
         return [f"database: {error}"]
     return None
@@ -179,6 +180,12 @@ def verify(
 
     from bursar import bootstrap
 
+    if anchor is not None:
+        try:
+            anchor.open("rb").close()
+        except OSError as error:
+            why = f"--anchor: {anchor} cannot be read: {error.strerror}"
+            raise CommandRefused(why, code=2) from error
     verdict = asyncio.run(bootstrap.verify_books(_settings(data_dir=data_dir), anchor=anchor))
     for line in verdict.lines:
         print(line)

@@ -9,6 +9,7 @@ was committed.
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -236,6 +237,16 @@ def _known_key(demo_file: Path) -> str | None:
     return None
 
 
+def program() -> str:
+    """How to call this `bursar` from the current directory, whatever PATH says."""
+    script = Path(sys.executable).with_name("bursar")
+    if not script.is_file():
+        return f"{shlex.quote(sys.executable)} -m bursar"
+    with suppress(ValueError):
+        script = script.relative_to(Path.cwd())
+    return shlex.quote(str(script))
+
+
 def banner(settings: Settings, api_key: str, took_s: float) -> str:
     """What runs where, the demo key, and what to do next."""
     bank = settings.provider_url + ("" if settings.bank_url else " (simulated)")
@@ -253,7 +264,7 @@ def banner(settings: Settings, api_key: str, took_s: float) -> str:
             f"  Logs      {settings.data_dir / 'logs'}",
             f"  API key   {api_key}   (also in {settings.demo_file})",
             "",
-            f"Next, in another terminal:  bursar pay examples/payouts.csv{where}",
+            f"Next, in another terminal:  {program()} pay examples/payouts.csv{where}",
             "Stop with Ctrl-C.",
             "",
         ]
