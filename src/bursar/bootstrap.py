@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -139,6 +139,12 @@ def process_dsn(settings: Settings, role: str) -> str:
     return {OWNER: dsns.owner, API: dsns.api, WORKER: dsns.worker, AUDITOR: dsns.auditor}[role]
 
 
+def own_dsn(settings: Settings, role: str) -> str:
+    """The address that an API or worker was given for itself, else `process_dsn` of its role."""
+    given = settings.process_dsn
+    return process_dsn(settings, role) if given is None else given.get_secret_value()
+
+
 @asynccontextmanager
 async def open_engine(
     settings: Settings,
@@ -147,11 +153,14 @@ async def open_engine(
     name: str,
 ) -> AsyncIterator[Wired]:
     """An engine over Postgres for as long as the block lasts; `name` is in pg_stat_activity."""
-    pool = await open_pool(dsn, size=settings.pool_size, name=name)
-    # Commits have connections of their own, so that reads can't keep a group waiting (F53).
-    commits = await open_pool(dsn, size=2, name=f"{name} commits")
-    notifier = Notifier(dsn, SystemClock(), name=f"{name} notify")
-    try:
+    async with AsyncExitStack() as stack:
+        pool = await open_pool(dsn, size=settings.pool_size, name=name)
+        stack.push_async_callback(_close, pool)
+        # Commits have connections of their own, so that reads can't keep a group waiting (F53).
+        commits = await open_pool(dsn, size=2, name=f"{name} commits")
+        stack.push_async_callback(_close, commits)
+        notifier = Notifier(dsn, SystemClock(), name=f"{name} notify")
+        stack.push_async_callback(notifier.close)
         engine = Engine(
             PostgresStore(commits, QUERIES),
             _rules(settings),
@@ -162,15 +171,13 @@ async def open_engine(
             group_max=settings.engine_group_max,
             queue_max=settings.engine_queue_max,
         )
-        try:
-            yield Wired(engine, pool)
-        finally:
-            await engine.close()
-    finally:
-        await notifier.close()
-        for each in (commits, pool):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(each.close(), timeout=3)
+        stack.push_async_callback(engine.close)
+        yield Wired(engine, pool)
+
+
+async def _close(pool: Pool) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(pool.close(), timeout=3)
 
 
 async def ensure_demo(settings: Settings, dsns: Dsns, *, known_key: str | None) -> Demo:
@@ -260,7 +267,7 @@ async def _serve_api(settings: Settings) -> None:
     from bursar.api.deps import Deps, WebhookSource
 
     clock = SystemClock()
-    async with open_engine(settings, process_dsn(settings, API), name="bursar api") as wired:
+    async with open_engine(settings, own_dsn(settings, API), name="bursar api") as wired:
         secret = settings.bank_webhook_secret.get_secret_value()
         deps = Deps(
             engine=wired.engine,
@@ -297,7 +304,7 @@ async def _serve_worker(settings: Settings) -> None:
     from bursar.rails.transport import HttpxTransport
     from bursar.worker.main import TOPICS, Worker
 
-    clock, ids, dsn = SystemClock(), SystemIds(), process_dsn(settings, WORKER)
+    clock, ids, dsn = SystemClock(), SystemIds(), own_dsn(settings, WORKER)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -305,7 +312,7 @@ async def _serve_worker(settings: Settings) -> None:
         settings.provider_url, clock=clock, connections_max=settings.worker_concurrency * 2
     )
     rail = BankRail(transport, api_key=settings.bank_api_key.get_secret_value())
-    async with open_engine(settings, dsn, name="bursar worker") as wired:
+    async with transport, open_engine(settings, dsn, name="bursar worker") as wired:
         jobs = Jobs(
             engine=wired.engine,
             pool=wired.pool,
@@ -328,7 +335,6 @@ async def _serve_worker(settings: Settings) -> None:
             journal_export=settings.journal_export,
         )
         await worker.run(stop)
-    await transport.aclose()
 
 
 def _configure_logging(level: str) -> None:
@@ -387,7 +393,7 @@ async def list_keys(settings: Settings, *, merchant_id: str | None) -> list[KeyL
 
 
 def _passwords_file(settings: Settings) -> Path:
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return settings.data_dir / "roles.json"
 
 

@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     )
     "A Postgres to use instead of the embedded one; the role must be allowed to do what we ask."
 
+    process_dsn: SecretStr | None = None
+    "This API's or worker's own address of the database, with its own role; nothing else is read."
+
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8026, ge=1, le=65535)
     sim_host: str = "127.0.0.1"
@@ -75,7 +78,7 @@ class Settings(BaseSettings):
                     raise ValueError(f"BURSAR_{name.upper()} must be set in production mode")
             if self.bank_url is None:
                 raise ValueError("BURSAR_BANK_URL must be set in production mode")
-            if self.database_url is None:
+            if self.database_url is None and self.process_dsn is None:
                 raise ValueError("DATABASE_URL must be set in production mode")
         return self
 

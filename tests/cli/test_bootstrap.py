@@ -8,6 +8,7 @@ import pytest
 from bursar import bootstrap
 from bursar.db.connection import connect
 from bursar.db.embedded import EmbeddedPostgres
+from bursar.db.pool import Pool, open_pool
 from bursar.db.roles import API, AUDITOR, Dsns
 from bursar.identity.errors import UnknownApiKey, UnknownMerchant
 from bursar.kit.ids import is_id
@@ -96,3 +97,32 @@ async def test_a_database_that_is_given_gets_the_same_roles(
     assert await auditor.fetchval("SELECT current_user") == AUDITOR
     await auditor.close()
     run_blocking(bootstrap.prepare_database(given, None))  # safe at every start
+
+
+def test_a_process_that_was_given_its_address_reads_no_passwords(tmp_path: Path) -> None:
+    """Neither the file of all roles nor the admin's address; without one, both still work."""
+    own = "postgresql://bursar_api:x@db.example/bursar"
+    given = load_settings(data_dir=tmp_path / "data", process_dsn=own)
+    assert bootstrap.own_dsn(given, API) == own
+    assert not (tmp_path / "data").exists()
+    by_hand = load_settings(data_dir=tmp_path / "data", database_url="postgresql://db.example/b")
+    assert bootstrap.own_dsn(by_hand, API) == "postgresql://db.example/b"
+
+
+async def test_an_engine_that_cannot_open_leaves_no_connection(
+    settings: Settings, dsns: Dsns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second pool fails: the first is closed again."""
+    opened: list[Pool] = []
+
+    async def second_fails(dsn: str, *, size: int, name: str) -> Pool:
+        if opened:
+            raise ConnectionRefusedError
+        opened.append(await open_pool(dsn, size=size, name=name))
+        return opened[0]
+
+    monkeypatch.setattr(bootstrap, "open_pool", second_fails)
+    with pytest.raises(ConnectionRefusedError):
+        async with bootstrap.open_engine(settings, dsns.api, name="tests"):
+            raise AssertionError
+    assert opened[0].is_closing()

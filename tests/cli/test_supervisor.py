@@ -36,10 +36,16 @@ def supervisor(
     """Children that run these Python programs, and what is announced about them."""
     said: list[str] = []
     specs = [
-        ChildSpec(f"child{n}", (sys.executable, "-c", code), tmp_path / f"child{n}.log", healthy)
+        ChildSpec(
+            f"child{n}",
+            (sys.executable, "-c", code),
+            tmp_path / f"child{n}.log",
+            healthy,
+            os.environ.copy,
+        )
         for n, code in enumerate(programs)
     ]
-    made = Supervisor(specs, environment=os.environ, clock=SystemClock(), announce=said.append)
+    made = Supervisor(specs, clock=SystemClock(), announce=said.append)
     return made, said
 
 
@@ -138,8 +144,8 @@ async def main():
     log = Path(sys.argv[1])
     code = ("from bursar.cli.lifeline import hold_lifeline; hold_lifeline();"
             "import os, time; print(os.getpid(), flush=True); time.sleep(600)")
-    spec = ChildSpec("child", (sys.executable, "-c", code), log, always)
-    made = Supervisor([spec], environment=os.environ, clock=SystemClock(), announce=print)
+    spec = ChildSpec("child", (sys.executable, "-c", code), log, always, os.environ.copy)
+    made = Supervisor([spec], clock=SystemClock(), announce=print)
     await made.start()
     await asyncio.sleep(600)
 

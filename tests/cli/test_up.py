@@ -17,12 +17,12 @@ from bursar.cli.ports import answers_healthy, port_fault
 from bursar.cli.up import (
     SimOptions,
     banner,
-    child_environment,
     child_specs,
     program,
     sim_arguments,
     up,
 )
+from bursar.db.roles import API, WORKER, load_or_make_passwords
 from bursar.settings import load_settings
 
 
@@ -167,11 +167,53 @@ def test_what_is_started(tmp_path: Path) -> None:
         *("--seed", "7", "--callback", "http://127.0.0.1:9001/webhooks/provider"),
         *("--knob", "timeout=0.05"),
     ]
-    environment = child_environment(settings)
-    assert environment["BURSAR_API_PORT"] == "9001"
-    assert environment["BURSAR_DATA_DIR"] == str(tmp_path)
     named = load_settings(data_dir=tmp_path, bank_url="http://bank.example")
     assert [spec.name for spec in child_specs(named, sim)] == ["api", "worker"]
+
+
+def test_each_child_gets_its_own_secrets_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F91: a server process that is taken over holds one role's password, not the admin's."""
+    given = {
+        "DATABASE_URL": "postgresql://admin:admin-secret@db.example/postgres",
+        "BURSAR_DATABASE_URL": "postgresql://admin:admin-secret@db.example/postgres",
+        "PGPASSWORD": "pg-secret",
+        "BURSAR_API_KEY": "key-secret",
+        "BURSAR_BANK_API_KEY": "bank-secret",
+        "BURSAR_BANK_WEBHOOK_SECRET": "hook-secret",
+        "BURSAR_LOG_LEVEL": "debug",
+        "AWS_SECRET_ACCESS_KEY": "cloud-secret",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(data_dir=tmp_path, api_port=9001)
+    passwords = load_or_make_passwords(tmp_path / "roles.json")
+    told = {spec.name: spec.environment() for spec in child_specs(settings, SimOptions())}
+
+    def holds(name: str) -> set[str]:
+        text = "\n".join(told[name].values())
+        known = {value for value in given.values() if value.endswith("-secret")}
+        return {
+            secret for secret in {"admin-secret", *known, *passwords.values()} if secret in text
+        }
+
+    assert holds("sim") == {"bank-secret", "hook-secret"}
+    assert holds("api") - {"cloud-secret"} == {passwords[API], "hook-secret"}
+    assert holds("worker") - {"cloud-secret"} == {passwords[WORKER], "bank-secret"}
+    assert told["api"]["BURSAR_PROCESS_DSN"].startswith(f"postgresql://{API}:")
+    assert told["worker"]["BURSAR_PROCESS_DSN"].startswith(f"postgresql://{WORKER}:")
+    assert told["api"]["BURSAR_API_PORT"] == "9001"
+    assert told["api"]["BURSAR_DATA_DIR"] == str(tmp_path)
+    assert told["api"]["BURSAR_LOG_LEVEL"] == "debug"
+    assert not [name for name in told["sim"] if name in {"BURSAR_DATA_DIR", "BURSAR_LOG_LEVEL"}]
+
+
+def test_the_data_directory_is_its_owners(tmp_path: Path) -> None:
+    """It holds passwords. Root's may be passed through by the server's account, not read."""
+    with DataDirLock(tmp_path / "data"):
+        mode = stat.S_IMODE((tmp_path / "data").stat().st_mode)
+    assert mode == (0o711 if os.geteuid() == 0 else 0o700)
 
 
 def test_the_banner_says_what_to_do_next(tmp_path: Path) -> None:

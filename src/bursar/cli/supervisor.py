@@ -18,6 +18,7 @@ from typing import Final
 from bursar.cli.data_dir import log_tail, prepare_log
 from bursar.cli.errors import CommandRefused
 from bursar.cli.lifeline import SUPERVISOR_PID
+from bursar.db.errors import DatabaseError
 from bursar.kit.clock import Clock
 
 BACKOFF_BASE_S: Final = 0.2
@@ -30,12 +31,16 @@ _HEALTHY_POLL_S: Final = 0.05
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """What to run, where its output goes, and how to know that it serves."""
+    """What to run, where its output goes, and how to know that it serves.
+
+    `environment` is asked at every start: all that the process is told beside its command line.
+    """
 
     name: str
     command: Sequence[str]
     log: Path
     healthy: Callable[[], Awaitable[bool]]
+    environment: Callable[[], Mapping[str, str]]
 
 
 def backoff_s(deaths: int) -> float:
@@ -46,9 +51,8 @@ def backoff_s(deaths: int) -> float:
 class Child:
     """One supervised process and its successors."""
 
-    def __init__(self, spec: ChildSpec, environment: Mapping[str, str], clock: Clock) -> None:
+    def __init__(self, spec: ChildSpec, clock: Clock) -> None:
         self.spec = spec
-        self._environment = {**environment, SUPERVISOR_PID: str(os.getpid())}
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
 
@@ -67,7 +71,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._environment,
+                env={**self.spec.environment(), SUPERVISOR_PID: str(os.getpid())},
                 start_new_session=True,
             )
 
@@ -107,11 +111,10 @@ class Supervisor:
         self,
         specs: Sequence[ChildSpec],
         *,
-        environment: Mapping[str, str],
         clock: Clock,
         announce: Callable[[str], None],
     ) -> None:
-        self.children = [Child(spec, environment, clock) for spec in specs]
+        self.children = [Child(spec, clock) for spec in specs]
         self._clock = clock
         self._announce = announce
 
@@ -140,7 +143,7 @@ class Supervisor:
             await self._clock.sleep(pause_s)
             try:
                 await child.start()
-            except OSError as error:
+            except (OSError, DatabaseError) as error:
                 self._announce(f"{child.spec.name} cannot be started: {error}")
 
     async def stop(self, *, grace_s: float) -> None:

@@ -12,7 +12,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +26,7 @@ from bursar.cli.ports import answers_healthy, port_fault
 from bursar.cli.supervisor import ChildSpec, Supervisor, backoff_s
 from bursar.db.embedded import EmbeddedPostgres
 from bursar.db.errors import DatabaseError
+from bursar.db.roles import API, WORKER
 from bursar.kit.clock import Clock, SystemClock
 from bursar.settings import Settings
 
@@ -33,6 +34,20 @@ _PORT_WAIT_S: Final = 3.0
 _PORT_LOOK_S: Final = 0.1
 _GRACE_S: Final = 10.0
 _POSTGRES_LOOK_S: Final = 0.5
+_BANK_KEY: Final = "BURSAR_BANK_API_KEY"
+_WEBHOOK_SECRET: Final = "BURSAR_BANK_WEBHOOK_SECRET"  # noqa: S105 - a variable's name
+_SECRETS: Final = frozenset(
+    {
+        *("DATABASE_URL", "BURSAR_DATABASE_URL", "BURSAR_PROCESS_DSN"),
+        *("PGPASSWORD", "PGPASSFILE", "BURSAR_API_KEY", _BANK_KEY, _WEBHOOK_SECRET),
+    }
+)
+_SIM_NEEDS: Final = frozenset(
+    {
+        *("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
+        *(_BANK_KEY, _WEBHOOK_SECRET),
+    }
+)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -111,7 +126,6 @@ class _Platform:
         self._server = bootstrap.embedded_server(settings)
         self._supervisor = Supervisor(
             child_specs(settings, sim),
-            environment=child_environment(settings),
             clock=self._clock,
             announce=self.announce,
         )
@@ -178,27 +192,50 @@ def _pid_of(server: EmbeddedPostgres) -> int | None:
     return server.pid
 
 
-def child_environment(settings: Settings) -> dict[str, str]:
-    """Our environment with the settings that options may have changed."""
+def process_environment(settings: Settings, role: str, *secrets: str) -> dict[str, str]:
+    """Our environment with the settings that options may have changed, for an API or worker.
+
+    Of all secrets it has the address of its own role and those named in `secrets`. Asked again
+    at each start: the database may have moved to another port.
+    """
     changed = {
         "BURSAR_DATA_DIR": str(settings.data_dir.absolute()),
         "BURSAR_API_HOST": settings.api_host,
         "BURSAR_API_PORT": str(settings.api_port),
         "BURSAR_SIM_HOST": settings.sim_host,
         "BURSAR_SIM_PORT": str(settings.sim_port),
+        "BURSAR_PROCESS_DSN": bootstrap.process_dsn(settings, role),
         "PYTHONUNBUFFERED": "1",
     }
-    return {**os.environ, **changed}
+    kept = {
+        name: value for name, value in os.environ.items() if name in secrets or name not in _SECRETS
+    }
+    return {**kept, **changed}
+
+
+def sim_environment() -> dict[str, str]:
+    """The simulator is somebody else's process: it gets where Python is, and the bank's secrets."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _SIM_NEEDS or name.startswith(("LC_", "PYTHON"))
+    }
+    return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
 def child_specs(settings: Settings, sim: SimOptions) -> list[ChildSpec]:
     """Simulator (unless the settings name a bank), API and worker, in the order of their start."""
     logs = settings.data_dir / "logs"
 
-    def spec(name: str, *arguments: str, port: tuple[str, int] | None = None) -> ChildSpec:
+    def spec(
+        name: str,
+        *arguments: str,
+        environment: Callable[[], dict[str, str]],
+        port: tuple[str, int] | None = None,
+    ) -> ChildSpec:
         healthy = partial(answers_healthy, *port) if port is not None else _always
         command = (sys.executable, "-m", "bursar", name, *arguments)
-        return ChildSpec(name, command, logs / f"{name}.log", healthy)
+        return ChildSpec(name, command, logs / f"{name}.log", healthy, environment)
 
     specs = []
     if settings.bank_url is None:
@@ -206,12 +243,15 @@ def child_specs(settings: Settings, sim: SimOptions) -> list[ChildSpec]:
             spec(
                 "sim",
                 *sim_arguments(settings, sim),
+                environment=sim_environment,
                 port=(settings.sim_host, settings.sim_port),
             )
         )
     host = "127.0.0.1" if settings.api_host in {"0.0.0.0", "::"} else settings.api_host  # noqa: S104 - a test
-    specs.append(spec("api", port=(host, settings.api_port)))
-    specs.append(spec("worker"))
+    for_api = partial(process_environment, settings, API, _WEBHOOK_SECRET)
+    for_worker = partial(process_environment, settings, WORKER, _BANK_KEY)
+    specs.append(spec("api", environment=for_api, port=(host, settings.api_port)))
+    specs.append(spec("worker", environment=for_worker))
     return specs
 
 
