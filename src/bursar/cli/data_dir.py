@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from bursar.cli.errors import CommandRefused
+from bursar.db.account import server_account
+from bursar.db.place import DataDir
 
 LOG_BYTES_MAX: Final = 10_000_000
 LOG_TAIL_BYTES: Final = 2_000
@@ -24,7 +26,7 @@ class DataDirLock:
     def __enter__(self) -> Self:
         """Take the lock, or raise `CommandRefused` naming the process that has it."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            DataDir(self._path.parent).make(server_account())
             self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise CommandRefused(f"{self._path.parent} cannot be used: {error.strerror}") from error
