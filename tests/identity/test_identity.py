@@ -29,10 +29,8 @@ from bursar.identity.model import (
 from bursar.identity.store import (
     TTL_S,
     KeyCache,
-    find_merchant,
     find_principal,
     list_api_keys,
-    person_name,
 )
 from bursar.kit.clock import SystemClock
 from bursar.kit.ids import SystemIds, SystemRandomness, new_secret
@@ -158,7 +156,9 @@ async def test_a_merchant_is_made_with_accounts_and_a_journal(engine: Engine, po
     accounts = await list_accounts(pool, MERCHANT)
     assert len(accounts) == 2 * len(AccountRole)
     assert {account.currency for account in accounts} == {"EUR", "JPY"}
-    assert await find_merchant(pool, MERCHANT) == made
+    stored = await pool.fetchrow("SELECT name, payout_fee_bps, created_at FROM merchants")
+    assert stored is not None
+    assert tuple(stored) == (made.name, made.payout_fee_bps, made.created_at)
     heads = await pool.fetch("SELECT * FROM journal_heads WHERE merchant_id = $1", MERCHANT)
     assert [(head["seq"], head["hash"]) for head in heads] == [(0, bytes(32))]
     kinds = await pool.fetch("SELECT kind FROM journal WHERE merchant_id = 'platform'")
@@ -209,7 +209,7 @@ async def test_a_key_is_found_by_its_hash_until_it_is_revoked(engine: Engine, po
     found = await find_principal(pool, first.key_hash)
     assert found == Principal(one.person_id, one.id, Role.FINANCE_OPS, MERCHANT, 25)
     assert one.person_id == two.person_id
-    assert await person_name(pool, one.person_id) == "Ada"
+    assert await pool.fetchval("SELECT name FROM persons WHERE id = $1", one.person_id) == "Ada"
     assert await find_principal(pool, bytes(32)) is None
 
     revoked = await engine.submit(RevokeApiKey(origin=ORIGIN, key_id=one.id))

@@ -226,7 +226,7 @@ def keys_revoke(
     key_id: Annotated[str, typer.Argument(help="key_…, as in `keys list`.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Make a key useless from its next request on."""
+    """Make a key useless within a second."""
     import asyncio
 
     from bursar import bootstrap

@@ -53,12 +53,6 @@ WHERE k.key_hash = $1
   AND k.revoked_at IS NULL
   AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
 
--- name: find_merchant
-SELECT id, name, payout_fee_bps, created_at FROM merchants WHERE id = $1
-
--- name: person_name
-SELECT name FROM persons WHERE id = $1
-
 -- name: list_api_keys
 SELECT k.id, k.prefix, k.merchant_id, p.name, k.role, k.created_at, k.expires_at, k.revoked_at
 FROM api_keys k

@@ -12,7 +12,7 @@ import msgspec
 
 from bursar.db.pool import Pool
 from bursar.db.queries import load_queries
-from bursar.identity.model import Merchant, Principal, Role
+from bursar.identity.model import Principal, Role
 from bursar.kit.clock import Clock
 
 QUERIES = load_queries(__file__)
@@ -47,18 +47,6 @@ async def find_principal(pool: Pool, key_hash: bytes) -> Principal | None:
         return None
     person_id, key_id, role, merchant_id, payout_fee_bps = row
     return Principal(person_id, key_id, Role(role), merchant_id, payout_fee_bps)
-
-
-async def find_merchant(pool: Pool, merchant_id: str) -> Merchant | None:
-    """The merchant with this id."""
-    row = await pool.fetchrow(QUERIES["find_merchant"], merchant_id)
-    return None if row is None else Merchant(*row)
-
-
-async def person_name(pool: Pool, person_id: str) -> str | None:
-    """The name of a person, by which keys are made."""
-    name: str | None = await pool.fetchval(QUERIES["person_name"], person_id)
-    return name
 
 
 async def list_api_keys(pool: Pool, merchant_id: str | None) -> list[KeyLine]:

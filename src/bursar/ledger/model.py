@@ -81,7 +81,7 @@ class Account(Row, frozen=True):
 class Transfer(Row, frozen=True):
     """One movement from `debit` to `credit`. Written with journal entry (merchant, journal_seq).
 
-    `amount` may be zero only for the child that posts nothing of a pending transfer.
+    `amount` is more than zero: what would move nothing is not written.
     """
 
     merchant_id: str
