@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -39,17 +39,17 @@ class Changes(msgspec.Struct, frozen=True):
     wakes: frozenset[str]
 
 
-class _Known(Generic[R]):
+class _Known:
     """What a group knows of one table, and what it changes there."""
 
     __slots__ = ("claimed", "inserted", "rows", "sets", "updated")
 
     def __init__(self) -> None:
-        self.rows: dict[Key, R | None] = {}
+        self.rows: dict[Key, Any] = {}
         self.inserted: dict[Key, None] = {}
         self.updated: dict[Key, None] = {}
-        self.claimed: dict[Key, R] = {}
-        self.sets: dict[ChildSet[R], dict[str, dict[Key, None]]] = {}
+        self.claimed: dict[Key, Any] = {}
+        self.sets: dict[ChildSet[Any], dict[str, dict[Key, None]]] = {}
 
 
 class WorkingSet:
@@ -60,13 +60,13 @@ class WorkingSet:
         self.now = now
         self.ids = ids
         self.origin = Origin("system", "")
-        self._tables: dict[Table[Any], _Known[Any]] = {}
+        self._tables: dict[Table[Any], _Known] = {}
         self._wakes: dict[str, None] = {}
         # Flat triples of a mapping, a key and the value before: objects that live as long as the
         # group cost the garbage collector a visit each.
         self._undo: list[Any] = []
 
-    def _of(self, table: Table[R]) -> _Known[R]:
+    def _of(self, table: Table[Any]) -> _Known:
         try:
             return self._tables[table]
         except KeyError:
@@ -110,9 +110,10 @@ class WorkingSet:
     def find(self, table: Table[R], key: Key) -> R | None:
         """The row, or None if there is none. Raises `Undecided` if it was never loaded."""
         try:
-            return cast("R | None", self._tables[table].rows[key])
+            row: R | None = self._tables[table].rows[key]
         except KeyError:
             raise Undecided(table.name, key) from None
+        return row
 
     def get(self, table: Table[R], key: Key) -> R:
         """The row, which must exist."""
@@ -128,7 +129,7 @@ class WorkingSet:
         index = known.sets.get(child)
         if index is None or parent not in index:
             raise Undecided(child.name, parent)
-        return [cast("R", known.rows[key]) for key in index[parent]]
+        return [known.rows[key] for key in index[parent]]
 
     def insert(self, table: Table[R], row: R) -> None:
         """A new row. It must not be known already."""
@@ -171,7 +172,8 @@ class WorkingSet:
         key = table.key_of(row)
         before = known.rows.get(key, _MISSING)
         if before is not _MISSING and before is not None:
-            return cast("R", before)
+            existing: R = before
+            return existing
         inserted = known.claimed.get(key)
         if inserted is None:
             # Neither won nor loaded: its holder let go between our INSERT and our read.
@@ -236,7 +238,7 @@ class WorkingSet:
     def inserted(self, table: Table[R]) -> list[R]:
         """The rows that are to be inserted, in the order in which they were made."""
         known = self._of(table)
-        return [cast("R", known.rows[key]) for key in known.inserted]
+        return [known.rows[key] for key in known.inserted]
 
     def changes(self) -> Changes:
         """What has to be written."""
