@@ -86,7 +86,11 @@ class Platform:
         assert self.process is not None
         process, self.process = self.process, None
         process.send_signal(signal.SIGTERM)
-        return process.wait(STOP_S)
+        try:
+            return process.wait(STOP_S)
+        finally:
+            process.kill()
+            process.wait()
 
     def kill_supervisor(self) -> list[int]:
         """SIGKILL the supervisor; the processes that it had started and must not outlive it."""
@@ -226,15 +230,11 @@ def platform_running(
     try:
         platform.start()
         yield platform
+        assert platform.process is None or platform.stop() == 0
     finally:
-        try:
-            if platform.process is not None:
-                assert platform.stop() == 0
-        finally:
-            if platform.process is not None:
-                platform.process.kill()
-                platform.process.wait()
-            server.destroy()
+        if platform.process is not None:
+            platform.stop()
+        server.destroy()
 
 
 def free_port() -> int:
