@@ -8,14 +8,11 @@ from typing import Any
 
 import pytest
 
-from bursar.engine.model import IDEMPOTENCY_KEYS, JOURNAL, PLATFORM, Command, Reply
-from bursar.identity.commands import CreateMerchant
-from bursar.incidents.model import INCIDENTS
+from bursar.engine.model import IDEMPOTENCY_KEYS, JOURNAL, Command, Reply
 from bursar.ledger.errors import InsufficientFunds, UnknownAccount
 from bursar.ledger.model import HOLDS, TRANSFERS, AccountRole
 from bursar.payouts.errors import AlreadyEnded, DuplicateReference, NotDue, PayoutNotFound
-from bursar.payouts.inbox import TRIES_MAX
-from bursar.payouts.model import FACTS, INBOX, PAYOUTS, PROVIDER_KEYS, REFERENCES
+from bursar.payouts.model import FACTS, PAYOUTS, PROVIDER_KEYS, REFERENCES
 from bursar.rails.outcomes import (
     Accepted,
     Executed,
@@ -42,17 +39,11 @@ from tests.payouts.wiring import (
     BUSY,
     CLOSED,
     NOT_SENT,
-    apply,
     asked,
     attempt,
     check_books,
-    deliver,
-    event,
     expire,
-    incidents,
     payout,
-    receive,
-    stored,
     take_over,
 )
 
@@ -411,140 +402,3 @@ class TestExpiry:
         with pytest.raises(NotDue):
             twin.do(expire())
         assert payout(twin).state == after
-
-
-class TestEvents:
-    def test_stored_once(self, twin: Twin) -> None:
-        """F21: by provider and event id; the second is answered, and changes nothing."""
-        said = event("evt_1", "paid")
-        assert receive(twin, said) is True
-        assert receive(twin, said) is False
-        (row,) = twin.rows(INBOX)
-        assert (row.result, row.tries, row.next_try_at) == ("", 0, T0)
-
-    def test_applied_once(self, twin: Twin) -> None:
-        """F6, F21: whoever comes second is told that it was done."""
-        sent(twin)
-        said = event("evt_1", "paid", cost=7)
-        assert deliver(twin, said) == "applied"
-        with pytest.raises(NotDue):
-            apply(twin, said)
-        assert deliver(twin, event("evt_2", "paid", cost=7)) == "applied"
-        assert twin.account(AccountRole.COSTS).balance == 7
-        assert len([t for t in twin.rows(TRANSFERS) if t.kind == "post"]) == 1
-
-    def test_a_no_inside_the_window_makes_us_ask(self, twin: Twin) -> None:
-        """F12: evidence only; the provider is asked at once."""
-        sent(twin)
-        twin.do(reply("a", Unknown("timeout"), token="ls_a"))
-        assert deliver(twin, event("evt_1", "failed")) == "evidence"
-        assert attempt(twin).inquire_at == T0
-        assert not twin.rows(FACTS)
-        twin.clock.advance(5)
-        assert deliver(twin, event("evt_2", "failed")) == "applied"
-        assert payout(twin).state == "failed"
-
-    @pytest.mark.parametrize("code", ["MS03", "", "AB05", "XYZ"])
-    def test_an_unlisted_code_proves_nothing(self, twin: Twin, code: str) -> None:
-        """F14: not even after the window."""
-        sent(twin)
-        twin.do(reply("a", Unknown("timeout"), token="ls_a"))
-        twin.clock.advance(3600)
-        assert deliver(twin, event("evt_1", "failed", code=code)) == "evidence"
-        assert attempt(twin).state == "unknown"
-
-    def test_another_amount_opens_an_incident(self, twin: Twin) -> None:
-        """F18: with the amount that was told, and no settlement."""
-        sent(twin)
-        assert deliver(twin, event("evt_1", "paid", amount=1000)) == "evidence"
-        (incident,) = twin.rows(INCIDENTS)
-        assert (incident.kind, incident.subject_id) == ("amount_mismatch", "po_p")
-        assert (incident.amount, incident.currency) == (1000, "EUR")
-        assert twin.account(AccountRole.AVAILABLE).debits_pending == 100
-
-    def test_an_unknown_key_is_tried_again_then_looked_at(self, twin: Twin) -> None:
-        """F24, F27, I23: no payout is touched."""
-        sent(twin)
-        said = event("evt_1", "paid", key="nobody")
-        receive(twin, said)
-        before = payout(twin)
-        for number in range(1, TRIES_MAX):
-            apply(twin, said)
-            row = stored(twin, "evt_1")
-            assert (row.result, row.tries) == ("", number)
-            assert row.next_try_at == twin.clock.wall() + seconds(0.5 * 2 ** (number - 1))
-            twin.clock.advance(0.5 * 2 ** (number - 1))
-        assert not incidents(twin)
-        apply(twin, said)
-        assert (stored(twin, "evt_1").result, incidents(twin)) == ("unmatched", ["unmatched_event"])
-        assert {row.merchant_id for row in twin.rows(INCIDENTS)} == {PLATFORM}
-        assert payout(twin) == before
-        with pytest.raises(NotDue):
-            apply(twin, said)
-
-    def test_an_event_that_outran_its_attempt_is_applied_in_the_end(self, twin: Twin) -> None:
-        """F24: the commit that makes its key known comes after it."""
-        twin.do(create("p"))
-        said = event("evt_1", "paid")
-        receive(twin, said)
-        apply(twin, said)
-        assert stored(twin, "evt_1").result == ""
-        twin.do(begin("p", "a"))
-        apply(twin, said)
-        assert (stored(twin, "evt_1").result, payout(twin).state) == ("applied", "settled")
-
-    def test_it_reaches_only_the_payout_of_its_key(self, twin: Twin) -> None:
-        """F27: another merchant's payout and books stay as they are."""
-        twin.do(fund(100, merchant=OTHER))
-        twin.do(create("o", 100, merchant=OTHER))
-        sent(twin)
-        before = payout(twin, "o")
-        deliver(twin, event("evt_1", "paid"))
-        assert payout(twin, "o") == before
-        assert twin.account(AccountRole.AVAILABLE, merchant=OTHER).debits_pending == 100
-
-    def test_a_return_under_a_new_event_id_is_known_by_its_own(self, twin: Twin) -> None:
-        """F22, F80: two parts of the same size are told apart by the provider's return id."""
-        sent(twin)
-        twin.do(reply("a", PAID, token="ls_a"))
-        for number, return_id in enumerate(["rt_1", "rt_1", "rt_2", "rt_2"]):
-            said = event(f"evt_{number}", "returned", amount=30, return_id=return_id)
-            assert deliver(twin, said) == "applied"
-        assert payout(twin).amount_returned == 60
-        assert twin.account(AccountRole.AVAILABLE).balance == 960
-
-    def test_a_late_paid_takes_what_is_free_and_the_rest_is_owed(self, twin: Twin) -> None:
-        """F25, I26: an incident of equal amount; money that comes later repays it first."""
-        twin.do(create("p", 700, fee=3))
-        twin.do(begin("p", "a"))
-        twin.do(reply("a", CLOSED))
-        twin.do(create("q", 600))
-        deliver(twin, event("evt_1", "paid", amount=700, cost=5))
-        row = payout(twin)
-        assert (row.state, row.failure_code, row.provider_cost) == ("settled", None, 5)
-        assert twin.account(AccountRole.AVAILABLE).free == 0
-        assert twin.account(AccountRole.RECEIVABLE).balance == 303
-        owed = [i.amount for i in twin.rows(INCIDENTS) if i.kind == "merchant_owes"]
-        assert sum(owed) == 303
-        twin.do(fund(310))
-        assert twin.account(AccountRole.RECEIVABLE).balance == 0
-        assert twin.account(AccountRole.AVAILABLE).free == 7
-        check_books(twin)
-
-    def test_a_return_repays_what_is_owed_first(self, twin: Twin) -> None:
-        """F25, F79: before any of it may be spent."""
-        twin.do(create("p", 1000))
-        twin.do(begin("p", "a"))
-        twin.do(reply("a", CLOSED))
-        twin.do(create("q", 900))
-        deliver(twin, event("evt_1", "paid", amount=1000))
-        deliver(twin, event("evt_2", "returned", amount=950))
-        assert twin.account(AccountRole.RECEIVABLE).balance == 0
-        assert twin.account(AccountRole.AVAILABLE).free == 50
-
-
-def test_merchants_are_made_with_all_their_accounts(twin: Twin) -> None:
-    """No account is made in passing: the fixture's merchants have theirs from the start."""
-    assert isinstance(twin.decided[0], CreateMerchant)
-    for role in AccountRole:
-        assert twin.account(role, "KWD", OTHER).balance == 0
