@@ -440,7 +440,10 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     command += ["--url", f"http://127.0.0.1:{port}", "--api-key", KEY]
     with served(api, port):
         paying = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_hear_interrupts,  # noqa: PLW1509 - only resets a signal
         )
         try:
             while len(api.payouts) < 40:
