@@ -43,7 +43,8 @@ class Proxy:
         self._tasks.add(task)
         try:
             if self.open:
-                with suppress(ConnectionError, asyncio.IncompleteReadError):
+                # Cancelled by `close`: a server's own tasks have nobody else to tell.
+                with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                     await self._forward(reader, writer)
         finally:
             self._tasks.discard(task)

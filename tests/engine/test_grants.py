@@ -61,13 +61,13 @@ async def _run(dsn: str, *statements: str) -> None:
         await connection.close()
 
 
-async def _refused(dsn: str, attack: str, error: type[Exception]) -> None:
+async def _refused(dsn: str, attack: str, error: type[Exception], name: str = "") -> None:
     """The server refuses `attack`, and for that reason."""
     try:
         await _run(dsn, attack)
     except error:
         return
-    pytest.fail(f"not refused: {attack}")
+    pytest.fail(f"not refused: {name or attack}")
 
 
 async def _fetch(dsn: str, query: str) -> list[asyncpg.Record]:
@@ -283,22 +283,17 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("attack", NONSENSE.values(), ids=NONSENSE)
-async def test_the_schema_refuses_nonsense(filled: Database, attack: str) -> None:
+async def test_the_schema_refuses_nonsense(filled: Database) -> None:
     """F73, F80, I3: CHECKs repeat what the code decides, also for the schema's owner."""
-    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
-        await _run(filled.dsns.owner, attack)
+    for name, attack in NONSENSE.items():
+        refused = asyncpg.IntegrityConstraintViolationError
+        await _refused(filled.dsns.owner, attack, refused, name)
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [_transfer(amount=str(2**63)), _account(credits_posted=f"{MAX}::bigint + 1")],
-    ids=["transfer", "counter"],
-)
-async def test_the_schema_refuses_what_does_not_fit(filled: Database, attack: str) -> None:
+async def test_the_schema_refuses_what_does_not_fit(filled: Database) -> None:
     """F70: no amount wraps around."""
-    with pytest.raises(asyncpg.NumericValueOutOfRangeError):
-        await _run(filled.dsns.owner, attack)
+    for attack in (_transfer(amount=str(2**63)), _account(credits_posted=f"{MAX}::bigint + 1")):
+        await _refused(filled.dsns.owner, attack, asyncpg.NumericValueOutOfRangeError)
 
 
 _SECOND = {
@@ -327,8 +322,7 @@ _SECOND = {
 }
 
 
-@pytest.mark.parametrize("attack", _SECOND.values(), ids=_SECOND)
-async def test_the_schema_refuses_a_second_one(filled: Database, attack: str) -> None:
+async def test_the_schema_refuses_a_second_one(filled: Database) -> None:
     """F32, I4, I6, I9: uniqueness does not hang on the code."""
-    with pytest.raises(asyncpg.UniqueViolationError):
-        await _run(filled.dsns.owner, attack)
+    for name, attack in _SECOND.items():
+        await _refused(filled.dsns.owner, attack, asyncpg.UniqueViolationError, name)
