@@ -26,7 +26,7 @@ def payout_view(payout: Payout) -> dict[str, object]:
         "beneficiary": {"name": payout.beneficiary_name, "iban": payout.beneficiary_iban},
         "description": payout.description,
         "priority": _PRIORITIES[payout.priority],
-        "metadata": msgspec.Raw(payout.metadata.encode()),
+        "metadata": msgspec.json.decode(payout.metadata),  # jsonb has an order of its own
         "due_at": payout.due_at,
         "next_attempt_at": payout.next_attempt_at,
         "expires_at": payout.expires_at,
