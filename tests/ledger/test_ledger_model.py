@@ -347,7 +347,7 @@ def test_the_machine_shows_a_planted_bug(bug: dict[str, Any]) -> None:
         run_state_machine_as_test(
             Planted,
             settings=settings(
-                max_examples=300,
+                max_examples=1500,
                 stateful_step_count=30,
                 deadline=None,
                 phases=[Phase.generate],
