@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -424,9 +425,8 @@ def test_a_restart_in_the_middle_is_survived(tmp_path: Path) -> None:
     assert {payout["state"] for payout in api.payouts.values()} == {"settled"}
 
 
-def _hear_interrupts() -> None:
-    """A shell that runs the tests in the background has them ignore Ctrl-C, and children too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# A shell that runs the tests in the background has them ignore Ctrl-C, and their children too.
+_HEARS: Any = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
@@ -439,19 +439,11 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bursar", "pay", str(path)]
     command += ["--url", f"http://127.0.0.1:{port}", "--api-key", KEY]
     with served(api, port):
-        paying = subprocess.Popen(
-            command,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=_hear_interrupts,  # noqa: PLW1509 - only resets a signal
-        )
-        try:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **_HEARS) as paying:
             while len(api.payouts) < 40:
                 time.sleep(0.01)
             paying.send_signal(signal.SIGINT)
             _, errors = paying.communicate(timeout=20)
-        finally:
-            paying.kill()
         assert paying.returncode == 130
         assert "run the same command again to follow them" in errors
         assert "Traceback" not in errors
