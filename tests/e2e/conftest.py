@@ -28,7 +28,8 @@ def calm(scratch: Path) -> Iterator[Platform]:
 def _one_at_a_time() -> Iterator[None]:
     """Platforms under load would take each other's processors, so only one test has one.
 
-    The group mark says the same, but xdist 3.8 loses groups under pytest 9.2.
+    The group mark says the same, but xdist 3.8 loses groups under pytest 9.2. Waiting counts
+    as a test's time, hence the long timeouts.
     """
     path = Path(tempfile.gettempdir()) / f"bursar-e2e-{os.getuid()}.lock"
     with path.open("w") as file:

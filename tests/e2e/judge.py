@@ -48,15 +48,6 @@ class Evidence:
             if line["kind"] == "attempt.unknown"
         )
 
-    def paid_unheard(self) -> int:
-        """Payouts that left with their only attempt, though it was unknown for a while."""
-        return sum(
-            payout["state"] == "settled"
-            and payout["attempt_count"] == 1
-            and any(line["kind"] == "attempt.unknown" for line in payout["history"])
-            for payout in self.payouts
-        )
-
     def retried(self) -> int:
         """Payouts that needed more than one attempt."""
         return sum(payout["attempt_count"] > 1 for payout in self.payouts)

@@ -1,18 +1,20 @@
 """Everything that the bank may do by its contract, at once; its statement is the judge."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.judge import all_payouts, assert_verified, judged, statement
 from tests.e2e.platform import Platform, platform_running
-from tests.e2e.test_kills import file_of
+from tests.e2e.test_kills import FEW_AT_ONCE, file_of, harass
 
-pytestmark = pytest.mark.xdist_group("e2e")
+pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(400)]
 
 KNOBS = (
-    "accept_async=0.6",
+    "delay_s=0.2",
+    "accept_async=0.3",
     "settle_delay_s=0",
     "decline_later=0.1",
     "insufficient_funds=0.05",
@@ -35,18 +37,26 @@ async def returns_told(platform: Platform) -> None:
             await asyncio.sleep(0.2)
 
 
-async def test_a_bank_with_every_fault_of_its_contract(data_dir: Path) -> None:
-    """F9 to F13, F21 to F26, F29, F79, F90, I5, I8, I22, I24.
+async def test_a_bank_with_every_fault_of_its_contract_that_is_killed(data_dir: Path) -> None:
+    """F9 to F15, F21 to F26, F29, F79, F90, I5, I8, I22, I24.
 
     Executed late and unheard, rejected after a promise, short of funds, returned at once, told
-    twice under one event id or two, and told in any order.
+    twice under one event id or two, and told in any order; and SIGKILL cuts orders and answers
+    off. What could not be sent is sent again; what may have been sent is asked about.
     """
-    with platform_running(data_dir, knobs=KNOBS) as platform:
-        paid = platform.bursar("pay", file_of(400, data_dir))
+    with platform_running(data_dir, knobs=KNOBS, environment=FEW_AT_ONCE) as platform:
+        paying = platform.start_bursar("pay", file_of(200, data_dir))
+        killed = await harass(
+            platform, paying, signal.SIGKILL, ["sim"], times=3, pause_s=(0.5, 1.5)
+        )
+        paid = paying.wait(120)
         assert paid.code == 0, paid.text
+        assert killed == {"sim": 3}
         await returns_told(platform)
         evidence = await judged(platform)
-        assert set(evidence.states()) == {"settled", "returned", "failed"}
-        assert evidence.paid_unheard() > 0
+        assert {"settled", "returned", "failed"} <= set(evidence.states())
+        reasons = evidence.unknown_for()
+        assert reasons["deadline_exceeded"] > 0
+        assert reasons["reply_truncated"] + reasons["connection_reset"] > 0
         assert evidence.retried() > 0
         assert_verified(platform)

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.judge import assert_verified, judged, statement
 from tests.e2e.platform import Command, Platform, alive, platform_running
 
-pytestmark = pytest.mark.xdist_group("e2e")
+pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(400)]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "payouts.csv"
 SEED = 20_260_731
@@ -101,7 +101,7 @@ async def test_a_rolling_restart_leaves_nothing_in_doubt(data_dir: Path) -> None
 
     The bank answers every call, so any unknown attempt would be the restart's doing.
     """
-    rows = 150
+    rows = 120
     with platform_running(data_dir, knobs=["delay_s=0.5"], environment=FEW_AT_ONCE) as platform:
         paying = platform.start_bursar("pay", file_of(rows, data_dir))
         asked = await harass(
@@ -117,27 +117,6 @@ async def test_a_rolling_restart_leaves_nothing_in_doubt(data_dir: Path) -> None
         assert_verified(platform)
 
 
-async def test_a_killed_bank_loses_replies_and_no_truth(data_dir: Path) -> None:
-    """F9, F14, F15, F29, I5, I8, I22: orders and answers are cut off, and the front door is shut.
-
-    What could not be sent is sent again; what may have been sent is asked about.
-    """
-    rows = 150
-    with platform_running(data_dir, knobs=["delay_s=0.5"], environment=FEW_AT_ONCE) as platform:
-        paying = platform.start_bursar("pay", file_of(rows, data_dir))
-        killed = await harass(
-            platform, paying, signal.SIGKILL, ("sim",), times=3, pause_s=(0.5, 1.5)
-        )
-        paid = paying.wait(120)
-        assert paid.code == 0, paid.text
-        assert killed == {"sim": 3}
-        evidence = await judged(platform)
-        assert evidence.states().total() == rows
-        assert evidence.unknown_for().total() > 0
-        assert evidence.paid_unheard() > 0
-        assert_verified(platform)
-
-
 async def test_a_killed_supervisor_takes_its_children_along_and_the_next_goes_on(
     data_dir: Path,
 ) -> None:
@@ -146,7 +125,7 @@ async def test_a_killed_supervisor_takes_its_children_along_and_the_next_goes_on
     No child outlives it. The next `bursar up` finds Postgres, finishes what was open, and the
     demo key still works: `bursar pay`, which ran all the time, ends well.
     """
-    rows = 150
+    rows = 120
     with platform_running(
         data_dir, knobs=["timeout=0.05", "delay_s=0.4"], environment=FEW_AT_ONCE
     ) as platform:

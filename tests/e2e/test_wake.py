@@ -14,9 +14,9 @@ from tests.e2e.judge import document, statement
 from tests.e2e.platform import Platform, payout_body
 from tests.e2e.test_races import create, ended
 
-pytestmark = pytest.mark.xdist_group("e2e")
+pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(400)]
 
-SAMPLES = 20
+SAMPLES = 15
 ROUNDS = 3
 SEED = 22
 SWEEP_S = 0.5
