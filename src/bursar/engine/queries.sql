@@ -1,12 +1,14 @@
 -- The engine's own tables. Sets travel as arrays; a row's arrays stand in column order.
 
 -- name: transaction_time
--- The group's time. And until its end: every statement of a group finds rows by key, so a plan that
--- reads whole tables, made while they were small and kept, must never be chosen; and a plan that
--- can't differ is made once, not for each group.
+-- The group's time. And until its end: every statement of a group finds few rows by key, so a plan
+-- that reads whole tables or indexes, made while they were small and kept, must never be chosen;
+-- and a plan that can't differ is made once, not for each group.
 SELECT transaction_timestamp(),
+       set_config('plan_cache_mode', 'force_generic_plan', true),
        set_config('enable_seqscan', 'off', true),
-       set_config('plan_cache_mode', 'force_generic_plan', true)
+       set_config('enable_hashjoin', 'off', true),
+       set_config('enable_mergejoin', 'off', true)
 
 -- name: claim_idempotency_keys
 INSERT INTO idempotency_keys
