@@ -300,6 +300,7 @@ def serve_worker(settings: Settings) -> None:
 
 async def _serve_worker(settings: Settings) -> None:
     from bursar.payouts.jobs import Jobs
+    from bursar.payouts.store import PostgresReads
     from bursar.rails.bank.adapter import BankRail
     from bursar.rails.transport import HttpxTransport
     from bursar.worker.main import TOPICS, Worker
@@ -315,7 +316,7 @@ async def _serve_worker(settings: Settings) -> None:
     async with transport, open_engine(settings, dsn, name="bursar worker") as wired:
         jobs = Jobs(
             engine=wired.engine,
-            pool=wired.pool,
+            reads=PostgresReads(wired.pool),
             rails={rail.name: rail},
             verifiers={rail.name: bank_webhooks},
             clock=clock,

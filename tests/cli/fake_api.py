@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,6 +17,12 @@ from starlette.routing import Route
 
 KEY = "sk_test"
 PATH = ("funds_locked", "sending", "sent", "settled")
+
+
+def in_days(days: int) -> str:
+    """A whole second so many days from now, as a file writes it."""
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+    return at.isoformat().replace("+00:00", "Z")
 
 
 def problem(status: int, code: str, detail: str = "", **headers: str) -> Response:

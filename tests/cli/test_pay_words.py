@@ -1,6 +1,7 @@
 """What `bursar pay` says to somebody who waits."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import httpx
@@ -10,7 +11,7 @@ from starlette.requests import Request
 from bursar.cli.payout_client import PayoutClient
 from bursar.kit.clock import SystemClock
 from bursar.kit.ids import SystemRandomness
-from tests.cli.fake_api import FakeApi
+from tests.cli.fake_api import FakeApi, in_days
 from tests.cli.test_pay import HEADER, IBAN, run, words_of, write
 
 
@@ -19,13 +20,15 @@ def test_payouts_that_wait_for_their_date_are_told_apart(
 ) -> None:
     """How many, the earliest date, and what else is open."""
     path = tmp_path / "p.csv"
-    dates = ("2998-03-01T00:00:00Z", "2997-01-02T03:04:05+01:00", "", "")
+    first = datetime.now(UTC).replace(microsecond=0) + timedelta(days=200)
+    elsewhere = first.astimezone(timezone(timedelta(hours=1))).isoformat()
+    dates = (in_days(300), elsewhere, "", "")
     rows = [f"INV-{n},10.00,EUR,Jane Doe,{IBAN},{due}" for n, due in enumerate(dates)]
     path.write_text("\n".join([f"{HEADER},due_at", *rows]) + "\n", encoding="utf-8")
     assert run(FakeApi(stuck={"INV-2"}), path, timeout_s=2.0) == 3
     assert words_of(capsys)[-5:] == [
         "",
-        "2 payouts wait for their date, the earliest is due 2997-01-02 02:04:05 UTC.",
+        f"2 payouts wait for their date, the earliest is due {first:%Y-%m-%d %H:%M:%S} UTC.",
         "Run the same command again after that to follow them.",
         "",
         "1 payout is still open. Run the same command again to follow it.",
@@ -34,10 +37,12 @@ def test_payouts_that_wait_for_their_date_are_told_apart(
 
 def test_one_payout_that_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing else is said to be open."""
-    path = write(tmp_path / "p.csv", 1, extra=",2999-01-01T00:00:00Z")
+    due = in_days(300)
+    path = write(tmp_path / "p.csv", 1, extra=f",{due}")
     assert run(FakeApi(), path, timeout_s=2.0) == 3
     out = words_of(capsys)
-    assert "1 payout waits for its date, due 2999-01-01 00:00:00 UTC." in out
+    shown = due.replace("T", " ").replace("Z", " UTC")
+    assert f"1 payout waits for its date, due {shown}." in out
     assert not any("still open" in line for line in out)
 
 

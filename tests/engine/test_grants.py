@@ -45,7 +45,7 @@ COLUMN_GRANTS = """
     api      UPDATE  idempotency_keys: fingerprint outcome status body resource_id claimed_at
     api      UPDATE  payout_references: payout_id
     worker   UPDATE  attempts: state lease_token lease_until ambiguous_at provider_ref code
-    worker   UPDATE  attempts: reason inquire_at inquiries proof_at
+    worker   UPDATE  attempts: reason inquire_at inquiries proof_at sends resend_at
     worker   UPDATE  provider_keys: hold_id
     auditor  SELECT  api_keys: id prefix merchant_id person_id role created_at expires_at
     auditor  SELECT  api_keys: revoked_at

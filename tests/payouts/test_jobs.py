@@ -60,7 +60,7 @@ async def test_a_request_must_begin_while_the_lease_outlasts_it() -> None:
     start = clock.monotonic()
     jobs = Jobs(
         engine=cast(Any, engine),
-        pool=cast(Any, None),
+        reads=cast(Any, None),
         rails=cast(Any, {"bank": rail}),
         verifiers={},
         clock=clock,

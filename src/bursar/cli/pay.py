@@ -17,7 +17,13 @@ from bursar.cli.connection import Connection, resolve_connection
 from bursar.cli.errors import CommandRefused
 from bursar.cli.pay_run import Payer, Run
 from bursar.cli.payout_client import ApiError, PayoutClient
-from bursar.cli.payout_file import PayoutFileRefused, PayoutRow, read_payout_file
+from bursar.cli.payout_fields import DUE_AHEAD_MAX
+from bursar.cli.payout_file import (
+    PayoutFileRefused,
+    PayoutRow,
+    read_payout_file,
+    require_accounts,
+)
 from bursar.cli.progress import display_for
 from bursar.kit.clock import Clock, SystemClock
 from bursar.kit.ids import SystemIds, SystemRandomness
@@ -45,19 +51,19 @@ class PayOptions:
 def pay(options: PayOptions, *, transport: httpx.AsyncBaseTransport | None = None) -> int:
     """Run the command and print; the exit code. Raises `CommandRefused` for a bad file or API.
 
-    Nothing is sent unless every row of the file is good.
+    Nothing is sent unless every row of the file is good and the merchant has its currency.
     """
     try:
-        rows = read_payout_file(options.path)
+        latest_due = SystemClock().wall() + DUE_AHEAD_MAX
+        rows = read_payout_file(options.path, latest_due=latest_due)
+        connection = resolve_connection(options.url, options.api_key, options.demo_file)
+        print(f"{options.path}: {len(rows):,} payout{'s' * (len(rows) > 1)}, {_totals(rows)}")
+        return asyncio.run(_pay(rows, options, connection, transport))
     except PayoutFileRefused as refused:
         summary = (
             f"{options.path}: {refused.count:,} fault{'s' * (refused.count > 1)}, nothing moved"
         )
         raise CommandRefused(*refused.lines(), summary, code=report.EXIT_BAD_INPUT) from refused
-    connection = resolve_connection(options.url, options.api_key, options.demo_file)
-    print(f"{options.path}: {len(rows):,} payout{'s' * (len(rows) > 1)}, {_totals(rows)}")
-    try:
-        return asyncio.run(_pay(rows, options, connection, transport))
     except ApiError as error:
         raise CommandRefused(str(error)) from error
     except KeyboardInterrupt:
@@ -91,7 +97,10 @@ async def _pay(
             deadline=deadline,
             on_silence=_tell_silence,
         )
-        for line in _short_of_funds(rows, await client.accounts(once=True)):
+        accounts = await client.accounts(once=True)
+        free = _free(accounts)
+        require_accounts(rows, free)
+        for line in _short_of_funds(rows, free):
             print(line)
         run = await _run(rows, options, client, clock=clock, deadline=deadline)
         print()
@@ -189,16 +198,22 @@ def _sums(rows: Sequence[PayoutRow]) -> Counter[str]:
     return sums
 
 
-def _short_of_funds(rows: Sequence[PayoutRow], accounts: Mapping[str, Any]) -> list[str]:
+def _free(accounts: Mapping[str, Any]) -> dict[str, int]:
+    """What may be paid out, in minor units, of each currency in which there are accounts."""
+    return {
+        account["currency"]: account["credits_posted"]
+        - account["debits_posted"]
+        - account["debits_pending"]
+        for account in accounts["data"]
+        if account["role"] == "available"
+    }
+
+
+def _short_of_funds(rows: Sequence[PayoutRow], free: Mapping[str, int]) -> list[str]:
     """A warning for each currency in which the file asks for more than is free.
 
     Only a warning: rows may exist already, and the server decides row by row.
     """
-    free: Counter[str] = Counter()
-    for account in accounts["data"]:
-        if account["role"] == "available":
-            taken = account["debits_posted"] + account["debits_pending"]
-            free[account["currency"]] += account["credits_posted"] - taken
     return [
         f"Note: {report.amount_text(free[code], code)} {code} is free and the file asks for"
         f" {report.amount_text(wanted, code)} in all: of the rows not yet made, those without"

@@ -6,7 +6,7 @@ anything moves. The server checks again; it is the one that decides.
 
 import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bursar.money.currency import Currency, currency
@@ -19,6 +19,8 @@ NAME_CHARS_MAX: Final = 140
 DESCRIPTION_CHARS_MAX: Final = 140
 METADATA_CHARS_MAX: Final = 500
 PRIORITIES: Final = ("batch", "standard", "instant")
+DUE_AHEAD_MAX: Final = timedelta(days=365)
+"How far ahead a payout may be due."
 
 _REFERENCE: Final = re.compile(r"[\x20-\x7e]+\Z")
 _RFC_3339: Final = re.compile(
@@ -139,8 +141,11 @@ def read_priority(text: str) -> str:
     return text
 
 
-def read_due_at(text: str) -> str:
-    """An RFC 3339 time with its offset, returned in UTC so that equal times are equal text."""
+def read_due_at(text: str, latest: datetime | None = None) -> str:
+    """An RFC 3339 time with its offset, returned in UTC so that equal times are equal text.
+
+    It is not after `latest`, if that is given.
+    """
     if _RFC_3339.match(text) is None:
         raise FieldInvalid(
             f"{shown(text)} is not a time with an offset, such as 2026-01-31T09:00:00Z"
@@ -149,4 +154,6 @@ def read_due_at(text: str) -> str:
         at = datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         raise FieldInvalid(f"{shown(text)} is not a date and time that exists") from None
+    if latest is not None and at > latest:
+        raise FieldInvalid(f"{shown(text)} is more than {DUE_AHEAD_MAX.days} days ahead")
     return at.isoformat().replace("+00:00", "Z")

@@ -9,7 +9,8 @@ The format: CSV (RFC 4180) in UTF-8, comma separated, first line the column name
     beneficiary_iban   ISO 13616; spaces are allowed
     description        optional: up to 140 characters
     priority           optional: batch, standard, instant
-    due_at             optional: RFC 3339 time with offset; the payout is not sent before it
+    due_at             optional: RFC 3339 time with offset, at most 365 days ahead; the payout is
+                       not sent before it
     metadata.<key>     optional, repeatable: your own values, up to 500 characters each
 
 CRLF, LF and lone CR end a line; a byte order mark and blank lines are skipped. A field never
@@ -22,10 +23,12 @@ import hashlib
 import io
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from bursar.cli import payout_fields as fields
 from bursar.cli.payout_fields import FieldInvalid, shown
@@ -43,6 +46,7 @@ METADATA_COLUMNS_MAX: Final = 20
 _METADATA_COLUMN: Final = re.compile(r"metadata\.[A-Za-z0-9_.-]{1,40}\Z")
 _WIDE_MARKS: Final = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00": "UTF-32"}
 _UTF8_MARK: Final = "\xef\xbb\xbf"
+_Readers: TypeAlias = Mapping[str, Callable[[str], str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +111,11 @@ class _Faults:
             raise PayoutFileRefused(self.kept, self.count)
 
 
-def read_payout_file(path: Path) -> list[PayoutRow]:
-    """All rows of the file, each valid, references unique. Raises `PayoutFileRefused`."""
+def read_payout_file(path: Path, *, latest_due: datetime | None = None) -> list[PayoutRow]:
+    """All rows of the file, each valid, references unique, none due after `latest_due`.
+
+    Raises `PayoutFileRefused`.
+    """
     if "\0" in str(path):
         raise _whole_file(f"{shown(str(path))} is not a file name")
     try:
@@ -122,22 +129,35 @@ def read_payout_file(path: Path) -> list[PayoutRow]:
                 f"{path} has {size}, at most {BYTES_MAX >> 20} MiB are read: split it"
             )
         with path.open("rb") as stream:
-            return parse_payouts(stream)
+            return parse_payouts(stream, latest_due=latest_due)
     except OSError as error:
         raise _whole_file(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def parse_payouts(stream: io.BufferedReader) -> list[PayoutRow]:
+def parse_payouts(
+    stream: io.BufferedReader, *, latest_due: datetime | None = None
+) -> list[PayoutRow]:
     """The rows of an open binary stream, which is closed. `read_payout_file` without the file."""
     start = stream.peek(2)[:2]
     # Latin-1 keeps every byte as it is, so that a fault can name the byte.
     with io.TextIOWrapper(stream, encoding="latin-1", newline=None) as text:
         if start in _WIDE_MARKS:
             raise _whole_file(f"the file is {_WIDE_MARKS[start]}, not UTF-8: save it as UTF-8")
-        return _judge(text)
+        due_at = partial(fields.read_due_at, latest=latest_due)
+        return _judge(text, {**_OPTIONAL_READERS, "due_at": due_at})
 
 
-def _judge(text: io.TextIOWrapper) -> list[PayoutRow]:
+def require_accounts(rows: Iterable[PayoutRow], held: Collection[str]) -> None:
+    """Raise `PayoutFileRefused` for the rows in a currency that is not one of `held`."""
+    faults = _Faults()
+    has = f"it has {', '.join(sorted(held))}" if held else "it has none at all"
+    for row in rows:
+        if (code := row.body["currency"]) not in held:
+            faults.add(row.line, "currency", f"the merchant has no accounts in {code}: {has}")
+    faults.check()
+
+
+def _judge(text: io.TextIOWrapper, optional: _Readers) -> list[PayoutRow]:
     """The rows, if nothing is wrong with any of them or with the file."""
     faults = _Faults()
     lines = _decoded(_physical_lines(text), faults)
@@ -156,7 +176,8 @@ def _judge(text: io.TextIOWrapper) -> list[PayoutRow]:
             break
         values = _split(number, line, len(columns), faults)
         if values is not None:
-            body = _read_row(number, dict(zip(columns, values, strict=True)), faults)
+            cells = dict(zip(columns, values, strict=True))
+            body = _read_row(number, cells, optional, faults)
             _check_unique(number, body.get("reference"), first_seen, faults)
             rows.append(PayoutRow(number, body))
         if faults.count:
@@ -259,7 +280,9 @@ def _unclosed(error: csv.Error) -> bool:
     return "unexpected end of data" in str(error)
 
 
-def _read_row(number: int, cells: dict[str, str], faults: _Faults) -> dict[str, Any]:
+def _read_row(
+    number: int, cells: dict[str, str], optional: _Readers, faults: _Faults
+) -> dict[str, Any]:
     """The body of the row's request; what is wrong becomes a fault and is left out."""
 
     def take(column: str, read: Callable[[str], Any]) -> Any:
@@ -280,7 +303,7 @@ def _read_row(number: int, cells: dict[str, str], faults: _Faults) -> dict[str, 
         "name": take("beneficiary_name", _name) if "beneficiary_name" in cells else None,
         "iban": take("beneficiary_iban", fields.read_iban) if "beneficiary_iban" in cells else None,
     }
-    for column, read in _OPTIONAL_READERS.items():
+    for column, read in optional.items():
         if cells.get(column):
             body[column] = take(column, read)
     metadata = {
@@ -305,10 +328,9 @@ def _metadata(text: str) -> str:
     return fields.read_text(text, chars_max=fields.METADATA_CHARS_MAX, required=False)
 
 
-_OPTIONAL_READERS: Final[Mapping[str, Callable[[str], str]]] = {
+_OPTIONAL_READERS: Final[_Readers] = {
     "description": _description,
     "priority": fields.read_priority,
-    "due_at": fields.read_due_at,
 }
 
 

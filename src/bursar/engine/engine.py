@@ -32,8 +32,9 @@ from bursar.engine.group import (
     raise_or_value,
 )
 from bursar.engine.model import Command
-from bursar.engine.store import Store
+from bursar.engine.store import Session, Store
 from bursar.kit.clock import Clock
+from bursar.kit.crashpoints import CrashPoints, NoCrash, Step, passing
 from bursar.kit.errors import BursarError
 from bursar.kit.ids import Ids, Randomness
 
@@ -68,6 +69,7 @@ class Engine:
         on_wake: Callable[[frozenset[str]], None] = lambda _topics: None,
         group_max: int = GROUP_MAX,
         queue_max: int = QUEUE_MAX,
+        crash: CrashPoints | None = None,
     ) -> None:
         """`on_wake` is told the topics of each committed group; it must not block."""
         self._store = store
@@ -78,6 +80,7 @@ class Engine:
         self._on_wake = on_wake
         self._group_max = group_max
         self._queue_max = queue_max
+        self._crash = crash or NoCrash()
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
@@ -140,7 +143,8 @@ class Engine:
             for waiting in group:
                 await self._run_group([waiting])
         else:
-            self._deliver(group, verdicts)
+            with passing(self._crash, Step.ENGINE_ANSWER):
+                self._deliver(group, verdicts)
 
     def _deliver(self, group: Sequence[_Waiting], verdicts: Sequence[Verdict]) -> None:
         """Answer who was decided; the others go first in the next group, in their order."""
@@ -183,20 +187,26 @@ class Engine:
         group_id = self._ids.new("grp")
         session = await self._store.begin()
         try:
-            verdicts, changes = await execute_group(
-                submissions, session, group_id=group_id, ids=self._ids, rules=self._rules
-            )
+            with passing(self._crash, Step.ENGINE_WRITE):
+                verdicts, changes = await execute_group(
+                    submissions, session, group_id=group_id, ids=self._ids, rules=self._rules
+                )
         except BaseException:
             await session.rollback()
             raise
+        with passing(self._crash, Step.ENGINE_COMMIT):
+            await self._end(session, group_id)
+        if changes.wakes:
+            self._wake(changes.wakes)
+        return verdicts
+
+    async def _end(self, session: Session, group_id: str) -> None:
+        """Commit; return only if it is certain that the group is in the database."""
         try:
             await session.commit()
         except CommitUnknown:
             if not await self._settle(group_id):
                 raise TransactionConflict("the lost commit never happened") from None
-        if changes.wakes:
-            self._wake(changes.wakes)
-        return verdicts
 
     def _wake(self, topics: frozenset[str]) -> None:
         """Tell of a committed group. A failure here must not look like the group's own."""

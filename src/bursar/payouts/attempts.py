@@ -103,6 +103,8 @@ class BeginAttempt(CommandBase, frozen=True, kw_only=True):
             inquire_at=None,
             inquiries=0,
             proof_at=None,
+            sends=1,
+            resend_at=None,
         )
         ws.insert(ATTEMPTS, attempt)
         ws.insert(

@@ -12,12 +12,12 @@ from datetime import timedelta
 import msgspec
 import structlog
 
-from bursar.db.pool import Pool
 from bursar.engine.engine import Engine
 from bursar.engine.errors import OutcomeUnknown, Overloaded
 from bursar.engine.model import Origin
 from bursar.kit.backoff import full_jitter
 from bursar.kit.clock import Clock
+from bursar.kit.crashpoints import CrashPoints, NoCrash, Step, passing
 from bursar.kit.ids import Ids, Randomness
 from bursar.payouts.attempts import BeginAttempt, ExpireLease, RecordInquiry, RecordReply
 from bursar.payouts.commands import ExpirePayout
@@ -25,7 +25,7 @@ from bursar.payouts.errors import NotDue
 from bursar.payouts.inbox import ApplyEvent, DeferEvent
 from bursar.payouts.machine import AttemptState
 from bursar.payouts.model import Attempt
-from bursar.payouts.store import attempt_now, inbox_body
+from bursar.payouts.store import PayoutReads
 from bursar.rails.port import PayoutRail, WebhookVerifier
 from bursar.rails.proof import as_instructed, judge_inquiry, judge_submit, window_closes_at
 
@@ -41,13 +41,14 @@ class Jobs(msgspec.Struct, frozen=True):
     """What the handlers work with."""
 
     engine: Engine
-    pool: Pool
+    reads: PayoutReads
     rails: Mapping[str, PayoutRail]
     verifiers: Mapping[str, WebhookVerifier]
     clock: Clock
     ids: Ids
     randomness: Randomness
     worker_id: str
+    crash: CrashPoints = NoCrash()
 
     @property
     def origin(self) -> Origin:
@@ -78,36 +79,38 @@ async def send(jobs: Jobs, payout_id: str) -> None:
         lease=timedelta(seconds=lease_s),
     )
     try:
-        begun = await jobs.engine.submit(begin)
+        with passing(jobs.crash, Step.PAYOUT_BEGIN):
+            begun = await jobs.engine.submit(begin)
     except NotDue:
         return
     # The commit or the way to the provider may take so long that the lease would end before the
     # request does: then it must not begin (F33).
-    reply = await rail.submit(
-        begun.instruction,
-        correlation_id=begun.correlation_id,
-        must_start_before=lease_ends - rail.contract.request_deadline_s,
-    )
-    outcome = judge_submit(reply, rail.contract, first_send=True)
-    await jobs.engine.submit(
-        RecordReply(
-            origin=jobs.origin,
-            attempt_id=attempt_id,
-            lease_token=begin.lease_token,
-            outcome=outcome,
-            retry_delay=jobs.retry_delay(begun.attempt.number),
+    with passing(jobs.crash, Step.PAYOUT_SUBMIT):
+        reply = await rail.submit(
+            begun.instruction,
+            correlation_id=begun.correlation_id,
+            must_start_before=lease_ends - rail.contract.request_deadline_s,
         )
+    record = RecordReply(
+        origin=jobs.origin,
+        attempt_id=attempt_id,
+        lease_token=begin.lease_token,
+        outcome=judge_submit(reply, rail.contract, first_send=True),
+        retry_delay=jobs.retry_delay(begun.attempt.number),
     )
+    with passing(jobs.crash, Step.PAYOUT_RECORD):
+        await jobs.engine.submit(record)
 
 
 async def ask(jobs: Jobs, attempt_id: str) -> None:
     """Ask the provider about an attempt by our key, and record what that proves."""
-    found = await attempt_now(jobs.pool, attempt_id)
+    found = await jobs.reads.attempt_now(attempt_id)
     if found is None:
         return
     attempt, correlation_id, now = found
     rail = jobs.rails[attempt.provider]
-    inquiry = await rail.inquire(attempt.provider_key, correlation_id=correlation_id)
+    with passing(jobs.crash, Step.PAYOUT_INQUIRE):
+        inquiry = await rail.inquire(attempt.provider_key, correlation_id=correlation_id)
     closes = None
     if not _always_answered(attempt):
         closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, rail.contract)
@@ -130,7 +133,8 @@ async def ask(jobs: Jobs, attempt_id: str) -> None:
         retry_delay=jobs.retry_delay(attempt.number),
     )
     try:
-        await jobs.engine.submit(command)
+        with passing(jobs.crash, Step.PAYOUT_LEARN):
+            await jobs.engine.submit(command)
     except NotDue:
         log.debug("inquiry_outrun", attempt_id=attempt_id)
 
@@ -143,16 +147,16 @@ def _always_answered(attempt: Attempt) -> bool:
 async def apply_event(jobs: Jobs, inbox_key: str) -> None:
     """Apply one stored event. `inbox_key` is provider/event id."""
     provider, _, event_id = inbox_key.partition("/")
-    body = await inbox_body(jobs.pool, provider, event_id)
+    body = await jobs.reads.inbox_body(provider, event_id)
     if body is None:
         return
     try:
         event = jobs.verifiers[provider].parse(body.encode())
-        await jobs.engine.submit(
-            ApplyEvent(
-                origin=jobs.origin, provider=provider, event=event, retry_delay=jobs.retry_delay(1)
-            )
+        apply = ApplyEvent(
+            origin=jobs.origin, provider=provider, event=event, retry_delay=jobs.retry_delay(1)
         )
+        with passing(jobs.crash, Step.INBOX_APPLY):
+            await jobs.engine.submit(apply)
     except NotDue:
         log.debug("event_outrun", inbox_key=inbox_key)
     except (Overloaded, OutcomeUnknown):
@@ -168,7 +172,8 @@ async def apply_event(jobs: Jobs, inbox_key: str) -> None:
 async def take_over(jobs: Jobs, attempt_id: str) -> None:
     """End the lease of a worker that fell silent."""
     try:
-        await jobs.engine.submit(ExpireLease(origin=jobs.origin, attempt_id=attempt_id))
+        with passing(jobs.crash, Step.PAYOUT_TAKE_OVER):
+            await jobs.engine.submit(ExpireLease(origin=jobs.origin, attempt_id=attempt_id))
     except NotDue:
         log.debug("lease_outrun", attempt_id=attempt_id)
 
@@ -176,6 +181,7 @@ async def take_over(jobs: Jobs, attempt_id: str) -> None:
 async def expire(jobs: Jobs, payout_id: str) -> None:
     """Give up a payout whose time has run out."""
     try:
-        await jobs.engine.submit(ExpirePayout(origin=jobs.origin, payout_id=payout_id))
+        with passing(jobs.crash, Step.PAYOUT_EXPIRE):
+            await jobs.engine.submit(ExpirePayout(origin=jobs.origin, payout_id=payout_id))
     except NotDue:
         log.debug("expiry_outrun", payout_id=payout_id)

@@ -69,7 +69,8 @@ class Attempt(Row, frozen=True):
     """One instruction to one provider under one key.
 
     Columns up to `begun_at` never change. `lease_until` is the latest end of any worker's right
-    to send; `ambiguous_at` the last moment a send was given up without a clear answer.
+    to send; `ambiguous_at` the last moment a send was given up without a clear answer. `sends`
+    counts the sends begun; at `resend_at` the same key may be sent again to the same provider.
     """
 
     id: str
@@ -92,6 +93,8 @@ class Attempt(Row, frozen=True):
     inquire_at: datetime | None
     inquiries: int
     proof_at: datetime | None
+    sends: int
+    resend_at: datetime | None
 
 
 class ProviderKey(Row, frozen=True):
@@ -107,7 +110,10 @@ class ProviderKey(Row, frozen=True):
 
 
 class Fact(Row, frozen=True):
-    """Something that became known of an attempt, once. `item` tells facts of a kind apart."""
+    """Something that became known of an attempt, once. `item` tells facts of a kind apart.
+
+    `sequence` is the provider's own order of what it told, where its contract has one.
+    """
 
     merchant_id: str
     attempt_id: str
@@ -120,6 +126,7 @@ class Fact(Row, frozen=True):
     reason: str | None
     source: str
     at: datetime
+    sequence: int | None
 
 
 class InboxEvent(Row, frozen=True):

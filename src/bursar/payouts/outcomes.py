@@ -481,6 +481,7 @@ def _fact(
             reason=reason,
             source=told.source,
             at=ws.now,
+            sequence=None,
         ),
     )
     return True

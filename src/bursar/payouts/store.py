@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 
@@ -105,18 +106,35 @@ async def get_payout_detail(pool: Pool, merchant_id: str, payout_id: str) -> Pay
     )
 
 
-async def attempt_now(pool: Pool, attempt_id: str) -> tuple[Attempt, str, datetime] | None:
-    """An attempt, its payout's correlation id and the database's time, read together."""
-    async with pool.acquire() as connection:
-        record = await connection.fetchrow(QUERIES["attempt_now"], attempt_id)
-    if record is None:
-        return None
-    *columns, correlation_id, now = record
-    return Attempt(*columns), correlation_id, now
+class PayoutReads(Protocol):
+    """What the worker reads between commands, with no lock kept."""
+
+    async def attempt_now(self, attempt_id: str) -> tuple[Attempt, str, datetime] | None:
+        """An attempt, its payout's correlation id and the database's time, read together."""
+        ...
+
+    async def inbox_body(self, provider: str, event_id: str) -> str | None:
+        """The raw body of a stored event."""
+        ...
 
 
-async def inbox_body(pool: Pool, provider: str, event_id: str) -> str | None:
-    """The raw body of a stored event."""
-    async with pool.acquire() as connection:
-        body: str | None = await connection.fetchval(QUERIES["inbox_body"], provider, event_id)
-    return body
+class PostgresReads:
+    """Implements `PayoutReads`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def attempt_now(self, attempt_id: str) -> tuple[Attempt, str, datetime] | None:
+        """See `PayoutReads`."""
+        async with self._pool.acquire() as connection:
+            record = await connection.fetchrow(QUERIES["attempt_now"], attempt_id)
+        if record is None:
+            return None
+        *columns, correlation_id, now = record
+        return Attempt(*columns), correlation_id, now
+
+    async def inbox_body(self, provider: str, event_id: str) -> str | None:
+        """See `PayoutReads`."""
+        async with self._pool.acquire() as connection:
+            body: str | None = await connection.fetchval(QUERIES["inbox_body"], provider, event_id)
+        return body

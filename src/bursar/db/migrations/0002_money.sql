@@ -135,11 +135,14 @@ CREATE TABLE attempts (
     inquire_at timestamptz,
     inquiries integer NOT NULL,
     proof_at timestamptz,
+    sends integer NOT NULL,
+    resend_at timestamptz,
     UNIQUE (payout_id, number)
 ) WITH (fillfactor = 60);
 CREATE UNIQUE INDEX one_open_attempt ON attempts (payout_id)
     WHERE state IN ('sending', 'unknown', 'accepted');
 CREATE INDEX attempts_to_inquire ON attempts (inquire_at) WHERE inquire_at IS NOT NULL;
+CREATE INDEX attempts_to_resend ON attempts (resend_at) WHERE state = 'unknown';
 CREATE INDEX attempts_leased ON attempts (lease_until) WHERE state = 'sending';
 
 CREATE TABLE provider_keys (
@@ -165,6 +168,7 @@ CREATE TABLE facts (
     reason text,
     source text NOT NULL,
     at timestamptz NOT NULL,
+    sequence bigint,
     PRIMARY KEY (attempt_id, kind, item)
 );
 
@@ -195,7 +199,7 @@ GRANT INSERT ON holds, payouts TO bursar_api;
 GRANT SELECT, INSERT, DELETE, UPDATE (payout_id) ON payout_references TO bursar_api;
 GRANT SELECT ON attempts, provider_keys, facts TO bursar_api;
 GRANT SELECT, INSERT, UPDATE (state, lease_token, lease_until, ambiguous_at, provider_ref, code,
-                              reason, inquire_at, inquiries, proof_at)
+                              reason, inquire_at, inquiries, proof_at, sends, resend_at)
     ON attempts TO bursar_worker;
 -- Never updated; but a row lock asks for UPDATE on some column.
 GRANT SELECT, INSERT, UPDATE (hold_id) ON provider_keys TO bursar_worker;
