@@ -1,0 +1,81 @@
+"""What `bursar pay` checks beyond the form of each row, before the first payout is asked for."""
+
+from pathlib import Path
+
+from bursar.api.routes import payouts
+from bursar.cli import payout_fields
+from tests.cli.fake_api import FakeApi, in_days
+from tests.cli.test_pay import HEADER, IBAN, refused, run, write
+
+
+def rows(path: Path, *lines: str) -> Path:
+    """A file with these values of currency and due date."""
+    made = [
+        f"INV-{number},10,{currency},Jane Doe,{IBAN},{due}"
+        for number, (currency, _, due) in enumerate(line.partition(" ") for line in lines)
+    ]
+    path.write_text("\n".join([f"{HEADER},due_at", *made]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_dates_that_the_api_would_refuse_reach_no_server(tmp_path: Path) -> None:
+    """More than a year ahead: each line is named beside the other faults, and nothing moves."""
+    late = in_days(366)
+    path = rows(tmp_path / "p.csv", "EUR", f"EUR {late}", "XXX", f"EUR {in_days(364)}")
+    api = FakeApi()
+
+    error = refused(api, path)
+
+    assert error.code == 2
+    assert error.lines == (
+        f"line 3: due_at: '{late}' is more than 365 days ahead",
+        "line 4: currency: 'XXX' is not a known currency",
+        f"{path}: 2 faults, nothing moved",
+    )
+    assert not api.calls
+
+
+def test_the_file_and_the_api_agree_on_how_far_ahead_a_payout_may_be_due() -> None:
+    """Else a file passes the check and half of it is refused."""
+    assert payout_fields.DUE_AHEAD_MAX == payouts.DUE_AHEAD_MAX
+
+
+def test_a_date_within_the_year_is_paid(tmp_path: Path) -> None:
+    """The last day counts."""
+    assert run(FakeApi(), rows(tmp_path / "p.csv", f"EUR {in_days(365)}"), wait=False) == 0
+
+
+def test_a_currency_without_an_account_stops_the_whole_file(tmp_path: Path) -> None:
+    """F72: the lines are named, with what the merchant has; the good rows do not move either."""
+    path = rows(tmp_path / "p.csv", "EUR", "CHF", "USD", "BTC", "CHF")
+    api = FakeApi(funds={"USD": 10**9, "EUR": 10**9})
+
+    error = refused(api, path)
+
+    assert error.code == 2
+    assert error.lines == (
+        "line 3: currency: the merchant has no accounts in CHF: it has EUR, USD",
+        "line 5: currency: the merchant has no accounts in BTC: it has EUR, USD",
+        "line 6: currency: the merchant has no accounts in CHF: it has EUR, USD",
+        f"{path}: 3 faults, nothing moved",
+    )
+    assert dict(api.calls) == {"GET /accounts": 1}
+
+
+def test_a_merchant_without_accounts(tmp_path: Path) -> None:
+    """Of many faults the first are shown, and the rest are counted."""
+    error = refused(FakeApi(funds={}), write(tmp_path / "p.csv", 60))
+
+    assert error.code == 2
+    assert error.lines[0] == (
+        "line 2: currency: the merchant has no accounts in EUR: it has none at all"
+    )
+    assert error.lines[50] == "and 10 more"
+
+
+def test_an_account_without_funds_is_an_account(tmp_path: Path) -> None:
+    """F37: a shortage is decided row by row, by the server."""
+    api = FakeApi(funds={"EUR": 0})
+
+    assert run(api, write(tmp_path / "p.csv", 2)) == 1
+    assert api.calls["POST /payouts"] == 2
