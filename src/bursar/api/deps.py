@@ -5,6 +5,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from bursar.api.currencies import HeldCurrencies
 from bursar.db.pool import Pool
 from bursar.engine.model import Command
 from bursar.identity.store import KeyCache
@@ -45,6 +46,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: Mapping[str, WebhookSource]
     mode: str
     body_bytes_max: int = 65_536
+    currencies: HeldCurrencies = msgspec.field(default_factory=HeldCurrencies)
 
     @property
     def sandbox(self) -> bool:

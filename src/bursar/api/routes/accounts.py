@@ -31,7 +31,9 @@ async def accounts(call: Admitted) -> Response:
 )
 async def fund_account(call: Admitted, currency: CurrencyCode, body: FundBody) -> Response:
     """Book money as if it had come in. Only the sandbox has this."""
-    reply = await call.deps.engine.submit(
+    deps = call.deps
+    await deps.currencies.require(deps.pool, call.merchant_id, currency, parameter="currency")
+    reply = await deps.engine.submit(
         FundAccount(
             origin=call.origin,
             request=call.request,

@@ -52,6 +52,7 @@ async def create_payout(call: Admitted, body: PayoutBody) -> Response:
     deps = call.deps
     if body.due_at is not None and body.due_at > deps.clock.wall() + DUE_AHEAD_MAX:
         raise InvalidField("A payout is due within a year.", pointer="/due_at")
+    await deps.currencies.require(deps.pool, call.merchant_id, body.currency, pointer="/currency")
     reply = await deps.engine.submit(
         CreatePayout(
             origin=call.origin,
