@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from bursar.db.connection import CONNECTION_ERRORS, connect
 from bursar.db.embedded import EmbeddedPostgres
 from bursar.db.errors import PostgresFailed, PostgresNotFound
 from bursar.db.place import PRIVATE_ROOT
-from bursar.db.postmaster import is_server, process_mark, read_pid_file
+from bursar.db.postmaster import accepts_clients, is_server, process_mark, read_pid_file
 from bursar.db.roles import ADMIN
 from tests.conftest import binaries_of, run_blocking
 
@@ -138,6 +139,38 @@ def test_a_kill_of_the_server_alone_is_recovered(make: Make) -> None:
 
     assert server.pid != pid
     assert ask(server, "SELECT 1") == 1
+
+
+def test_a_server_that_dies_during_the_start_is_replaced(make: Make) -> None:
+    """Killed, it looks alive and its port open for a moment; stopped, for as long as we like."""
+    server = make()
+    server.start()
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    killer = threading.Timer(0.3, os.kill, (pid, signal.SIGKILL))
+    killer.start()
+
+    server.start()
+
+    believed = killer.is_alive()
+    killer.join()
+    assert not believed
+    assert server.pid not in (pid, None)
+    assert ask(server, "SELECT 1") == 1
+
+
+def test_only_an_answer_proves_a_server(make: Make) -> None:
+    """A port that only completes connections lets nobody in, no more than a closed one."""
+    server = make()
+    server.start()
+    port = int(server.dsn(ADMIN, "postgres").rpartition(":")[2].partition("/")[0])
+
+    assert accepts_clients("127.0.0.1", port)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nobody = silent.getsockname()[1]
+        assert not accepts_clients("127.0.0.1", nobody)
+    assert not accepts_clients("127.0.0.1", nobody)
 
 
 def test_a_second_owner_attaches_and_does_not_stop_it(make: Make) -> None:

@@ -27,8 +27,15 @@ from bursar.db.account import Account, server_account
 from bursar.db.binaries import Binaries, choose_binaries
 from bursar.db.errors import PostgresFailed
 from bursar.db.place import PRIVATE_ROOT, DataDir
-from bursar.db.postmaster import children, is_server, process_mark, read_pid_file
+from bursar.db.postmaster import (
+    accepts_clients,
+    children,
+    is_server,
+    process_mark,
+    read_pid_file,
+)
 from bursar.db.roles import ADMIN, DATABASE, load_or_make_passwords
+from bursar.kit.clock import SystemClock
 
 HOST = "127.0.0.1"
 DURABLE_SETTINGS = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
@@ -131,8 +138,8 @@ class EmbeddedPostgres:
             memory = self._dir.recall() or self._dir.new_place(account)
             self._dir.remember(memory)
             cluster = self.cluster
-            if self.pid is not None:
-                self._wait_ready(cluster)
+            running = self.pid
+            if running is not None and self._wait_ready(cluster, running):
                 if not memory.owner_lives:
                     memory = memory.owned_by_us()
                 file = read_pid_file(cluster)
@@ -141,7 +148,7 @@ class EmbeddedPostgres:
             binaries = self._usable_binaries(cluster, account)
             if not cluster.is_dir():
                 self._make_cluster(cluster, binaries, account)
-            # The process named there is no server of this cluster: `pid` has looked.
+            # The process named there is no server of this cluster, or was one and has died.
             (cluster / "postmaster.pid").unlink(missing_ok=True)
             self._launch_until_ready(cluster, binaries, account)
 
@@ -239,8 +246,8 @@ class EmbeddedPostgres:
         for _ in range(_STARTS_MAX):
             port = port if port is not None and _is_free(port) else _free_port()
             self._dir.remember(replace(memory, port=port).owned_by_us())
-            server, written = self._launch(cluster, binaries, account, port)
-            if self._wait_ready(cluster, server):
+            pid, written = self._launch(cluster, binaries, account, port)
+            if self._wait_ready(cluster, pid):
                 return
             tail = self._log_since(written)
             if not any(words in tail for words in _PASSING):
@@ -250,7 +257,7 @@ class EmbeddedPostgres:
 
     def _launch(
         self, cluster: Path, binaries: Binaries, account: Account | None, port: int
-    ) -> tuple[subprocess.Popen[bytes], int]:
+    ) -> tuple[int, int]:
         """Start the server process; returns it and how long its log was before."""
         settings = {**self._settings, "port": str(port)}
         flags = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
@@ -272,16 +279,24 @@ class EmbeddedPostgres:
                 extra_groups=[] if account else None,
             )
         _children[server.pid] = server
-        return server, written
+        return server.pid, written
 
-    def _wait_ready(self, cluster: Path, server: subprocess.Popen[bytes] | None = None) -> bool:
-        """Wait while the server starts. False: it ended; its log says why."""
-        for _ in range(int(_READY_S / _POLL_S)):
+    def _wait_ready(self, cluster: Path, pid: int) -> bool:
+        """Wait until server `pid` lets clients in. False: it ended; its log may say why.
+
+        For some milliseconds after SIGKILL a server still looks alive, its pid file says ready and
+        the kernel still completes connections to it. So it is asked, and looked at afterwards.
+        """
+        clock = SystemClock()
+        deadline = clock.monotonic() + _READY_S
+        while clock.monotonic() < deadline:
             file = read_pid_file(cluster)
-            if file is not None and file.ready and file.port and not _is_free(file.port):
-                return True
-            if (server.poll() is not None) if server is not None else (self.pid is None):
-                return False
+            port = file.port if file is not None and file.pid == pid and file.ready else None
+            ready = port is not None and accepts_clients(HOST, port)
+            _reap(pid)
+            alive = process_mark(pid) is not None
+            if ready or not alive:
+                return alive
             time.sleep(_POLL_S)
         raise PostgresFailed(f"the server was not ready after {_READY_S} s: see {self._dir.log}")
 
@@ -302,8 +317,9 @@ class EmbeddedPostgres:
 
 def _reap(pid: int) -> None:
     """If `pid` is a dead child of ours, let the kernel forget it."""
-    if pid in _children and _children[pid].poll() is not None:
-        del _children[pid]
+    child = _children.get(pid)
+    if child is not None and child.poll() is not None:
+        _children.pop(pid, None)
 
 
 def _environment() -> dict[str, str]:

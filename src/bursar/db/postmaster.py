@@ -1,15 +1,24 @@
 """Facts about a running server: its pid file, and whether that process truly is one.
 
 A pid alone proves nothing. After `kill -9` it may be a zombie that nobody reaps, and after a
-reboot it may belong to any other program; both made other runners wait for ever.
+reboot it may belong to any other program; both made other runners wait for ever. An open port
+proves nothing either: the kernel completes connections for a process that is about to die.
 """
 
+import socket
+import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
 _PID_LINE, _PORT_LINE, _STATUS_LINE = 0, 3, 7
+_ANSWER_S = 1.0
+# StartupMessage of the frontend/backend protocol, version 3.0, for any user and database.
+_GREETING = b"user\0postgres\0database\0postgres\0\0"
+_STARTUP = struct.pack(">II", 8 + len(_GREETING), 3 << 16) + _GREETING
+_ASKS_FOR_PASSWORD, _REFUSES = b"R", b"E"
+_NOT_NOW = b"\0C57P03\0"  # SQLSTATE cannot_connect_now: starting, recovering, shutting down
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,20 @@ def is_server(pid: int, cluster: Path) -> bool:
         except PermissionError:
             return False  # another account's process: never ours
     return str(cluster) in _ps(["-o", "command=", "-p", str(pid)])
+
+
+def accepts_clients(host: str, port: int) -> bool:
+    """Whether a server there lets clients in; nobody logs in. Waits for at most 2 s."""
+    with socket.socket() as probe:
+        probe.settimeout(_ANSWER_S)
+        try:
+            probe.connect((host, port))
+            probe.sendall(_STARTUP)
+            answer = probe.recv(1024)
+        except OSError:
+            return False
+    kind = answer[:1]
+    return kind == _ASKS_FOR_PASSWORD or (kind == _REFUSES and _NOT_NOW not in answer)
 
 
 def children(pid: int) -> list[int]:
