@@ -7,7 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bursar.api.responses import AccountList, Payout, PayoutDetail, PayoutList, TransferList
+from bursar.db.connection import connect
+from bursar.payouts.machine import State
 from tests.api.conftest import Api
+from tests.conftest import Database
 
 
 async def test_a_payout_is_made_and_its_funds_are_locked(api: Api) -> None:
@@ -139,14 +142,18 @@ async def test_a_cursor_of_any_time_is_read(api: Api) -> None:
 
 
 async def test_cancelling_frees_the_funds_once(api: Api) -> None:
-    """F34: the second cancel is told that it is over."""
+    """F34: the second cancel is told where the payout stands."""
     made = await api.payout()
 
     cancelled = await api.post(f"/payouts/{made['id']}/cancel")
     again = await api.post(f"/payouts/{made['id']}/cancel", {})
 
     assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
-    assert (again.status_code, again.json()["code"]) == (409, "already_ended")
+    assert (again.status_code, again.json()["code"]) == (409, "already_dispatched")
+    assert (again.json()["state"], again.json()["detail"]) == (
+        "cancelled",
+        "The payout is cancelled.",
+    )
     accounts = (await api.get("/accounts")).json()["data"]
     assert all(account["debits_pending"] == 0 for account in accounts)
 
@@ -202,3 +209,28 @@ async def test_text_in_other_scripts_comes_back_unchanged(api: Api) -> None:
 
     for answer in (escaped, plain):
         assert answer.json()["beneficiary"] == {"name": name, "iban": "DE89370400440532013000"}
+
+
+async def test_what_can_not_be_cancelled_has_one_code(api: Api, database: Database) -> None:
+    """F34: too late is `already_dispatched`, whatever came in between; `state` says where it is."""
+    made = await api.payout()
+    owner = await connect(database.dsns.owner, name="tests")
+    for state in sorted(set(State) - {State.FUNDS_LOCKED, State.IN_REVIEW}):
+        await owner.execute("UPDATE payouts SET state = $1", state)
+
+        answer = await api.post(f"/payouts/{made['id']}/cancel")
+
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (409, "already_dispatched"), state
+        assert (problem["state"], problem["detail"]) == (state, f"The payout is {state}.")
+        assert await api.pool.fetchval("SELECT state FROM payouts") == state
+    await owner.close()
+
+
+async def test_the_description_has_one_code_for_too_late(api: Api) -> None:
+    """A client that branches on the code needs no list of states."""
+    document = (await api.client.get("/openapi.json")).json()
+    refused = document["paths"]["/payouts/{payout_id}/cancel"]["post"]["responses"]["409"]
+
+    assert "`already_dispatched`" in refused["description"]
+    assert "already_ended" not in str(document)

@@ -12,12 +12,11 @@ from bursar.ledger import recipes
 from bursar.ledger.model import ACCOUNTS, HOLDS, PENDING_LEGS, address
 from bursar.payouts.errors import (
     AlreadyDispatched,
-    AlreadyEnded,
     DuplicateReference,
     NotDue,
     PayoutNotFound,
 )
-from bursar.payouts.machine import ENDED, Event, State
+from bursar.payouts.machine import Event, State
 from bursar.payouts.model import PAYOUTS, REFERENCES, Payout, PayoutReference
 from bursar.payouts.steps import release
 from bursar.payouts.view import payout_json
@@ -169,12 +168,10 @@ class CancelPayout(_OnPayout, frozen=True, kw_only=True):
         return super().needs(peeked)
 
     def decide(self, ws: WorkingSet) -> Reply:
-        """Raises `PayoutNotFound`, `AlreadyDispatched` or `AlreadyEnded`."""
+        """Raises `PayoutNotFound`, or `AlreadyDispatched` with the payout's `state`."""
         payout = ws.find(PAYOUTS, self.payout_id)
         if payout is None or payout.merchant_id != self.merchant_id:
             raise PayoutNotFound("There is no such payout.")
-        if payout.state in ENDED:
-            raise AlreadyEnded(f"The payout is {payout.state}.", state=payout.state)
         if payout.state not in (State.FUNDS_LOCKED, State.IN_REVIEW):
             raise AlreadyDispatched(f"The payout is {payout.state}.", state=payout.state)
         cancelled = release(

@@ -4,7 +4,7 @@ BursarError
 └── Refusal
     ├── DuplicateReference  409  the merchant has a payout with this reference
     ├── PayoutNotFound      404  no such payout for this merchant
-    ├── AlreadyDispatched   409  it has left for the provider and can't be cancelled
+    ├── AlreadyDispatched   409  it has left or is over, and can't be cancelled
     ├── AlreadyEnded        409  it is over and can't be cancelled
     ├── IllegalTransition   409  the machine has no such step
     └── NotDue              409  a worker came too late or too early; nothing to do
@@ -30,7 +30,7 @@ class PayoutNotFound(Refusal):
 
 
 class AlreadyDispatched(Refusal):
-    """It has left for the provider and can't be cancelled."""
+    """It has left for the provider or is over, and can't be cancelled; `state` says which."""
 
     code = "already_dispatched"
     status = 409

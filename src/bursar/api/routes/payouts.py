@@ -21,7 +21,6 @@ from bursar.money.allocation import basis_points
 from bursar.payouts.commands import CancelPayout, CreatePayout
 from bursar.payouts.errors import (
     AlreadyDispatched,
-    AlreadyEnded,
     DuplicateReference,
     PayoutNotFound,
 )
@@ -118,10 +117,10 @@ async def one_payout(call: Admitted, payout_id: str) -> Response:
     Action.PAYOUTS_CANCEL,
     write=True,
     body_optional=True,
-    refuses=(PayoutNotFound, AlreadyDispatched, AlreadyEnded),
+    refuses=(PayoutNotFound, AlreadyDispatched),
 )
 async def cancel_payout(call: Admitted, payout_id: str, body: CancelBody | None = None) -> Response:
-    """Take back a payout that has not left, and free its funds."""
+    """Take back a payout that is `funds_locked` or `in_review`, and free its funds."""
     if not is_id(payout_id, "po"):
         raise PayoutNotFound("There is no such payout.")
     reply = await call.deps.engine.submit(
