@@ -10,6 +10,7 @@ from bursar.db.pool import Pool
 from bursar.engine.model import Command
 from bursar.identity.store import KeyCache
 from bursar.kit.clock import Clock
+from bursar.kit.crashpoints import CrashPoints, NoCrash
 from bursar.kit.ids import Ids
 from bursar.rails.port import WebhookVerifier
 
@@ -47,6 +48,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     body_bytes_max: int = 65_536
     currencies: HeldCurrencies = msgspec.field(default_factory=HeldCurrencies)
+    crash: CrashPoints = NoCrash()
 
     @property
     def sandbox(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 from bursar.api.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
 from bursar.kit.canonical import length_prefixed
 
+HEADER: Final = "Idempotency-Key"
 KEY_CHARS_MAX: Final = 255
 
 _PRINTABLE: Final = re.compile(rb"[\x20-\x7e]{1,255}\Z")
@@ -23,20 +24,24 @@ def read_key(values: Sequence[bytes]) -> str:
     long key, for bytes that are not printable ASCII, and for a quoted string that does not end.
     """
     if not values:
-        raise IdempotencyKeyMissing("Send a key of your own in the Idempotency-Key header.")
+        raise IdempotencyKeyMissing(
+            "Send a key of your own in the Idempotency-Key header.", parameter=HEADER
+        )
     if len(values) > 1:
-        raise IdempotencyKeyInvalid("There are two Idempotency-Key headers.")
+        raise _invalid("There are two Idempotency-Key headers.")
     key = values[0].strip(b" \t")
     if key.startswith(b'"'):
         quoted = _QUOTED.match(key)
         if quoted is None:
-            raise IdempotencyKeyInvalid("The quoted Idempotency-Key is not one string.")
+            raise _invalid("The quoted Idempotency-Key is not one string.")
         key = _ESCAPE.sub(rb"\1", quoted[1])
     if _PRINTABLE.match(key) is None:
-        raise IdempotencyKeyInvalid(
-            f"An Idempotency-Key has 1 to {KEY_CHARS_MAX} printable ASCII characters."
-        )
+        raise _invalid(f"An Idempotency-Key has 1 to {KEY_CHARS_MAX} printable ASCII characters.")
     return key.decode("ascii")
+
+
+def _invalid(detail: str) -> IdempotencyKeyInvalid:
+    return IdempotencyKeyInvalid(detail, parameter=HEADER)
 
 
 def fingerprint(method: str, path: str, body: bytes) -> bytes:

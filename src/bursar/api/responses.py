@@ -200,7 +200,9 @@ class Problem(BaseModel):
     detail: str
     code: str = Field(examples=["invalid_field"])
     pointer: str = Field(default="", description="JSON Pointer (RFC 6901) of the field.")
-    parameter: str = Field(default="", description="The parameter of the path or query.")
+    parameter: str = Field(
+        default="", description="The parameter of the path or query, or the header."
+    )
     errors: list[FieldFault] = Field(default=[], description="All that is wrong, first 20.")
 
 

@@ -8,12 +8,13 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bursar.api.admission import Access, Call, ReadRequest, admit
 from bursar.api.errors import first_fault
 from bursar.api.openapi import described
 from bursar.identity.model import Action
+from bursar.kit.crashpoints import Side, Step
 
 READ_DEADLINE_S: Final = 10.0
 """How long a read may wait for the database before it is answered 503."""
@@ -46,6 +47,8 @@ class Route(APIRoute):
         body = _only_body(endpoint)
         if asked.action is not None and asked.write and body is not None:
             self.app = _direct(endpoint, asked, asked.action, body)
+        if asked.write:
+            self.app = _answered(self.app)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The framework's handler behind the admission."""
@@ -72,6 +75,24 @@ def _only_body(endpoint: Callable[..., Any]) -> type[BaseModel] | None:
         return None
     model = parameters["body"].annotation
     return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
+def _answered(app: ASGIApp) -> ASGIApp:
+    """`app`, whose reply is a step that the process may die at."""
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        crash = scope["app"].state.deps.crash
+
+        async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                crash.reach(Step.API_REPLY, Side.BEFORE)
+            await send(message)
+            if message["type"] == "http.response.body":
+                crash.reach(Step.API_REPLY, Side.AFTER)
+
+        await app(scope, receive, tell)
+
+    return told
 
 
 def _direct(

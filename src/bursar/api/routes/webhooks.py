@@ -11,6 +11,7 @@ from bursar.api.replies import document_response
 from bursar.api.responses import EventReceipt
 from bursar.engine.errors import OutcomeUnknown, Overloaded
 from bursar.engine.model import Origin
+from bursar.kit.crashpoints import Step, passing
 from bursar.payouts.inbox import ReceiveEvent
 from bursar.rails.errors import ProviderEventInvalid, WebhookSignatureInvalid
 
@@ -59,14 +60,14 @@ async def provider_event(request: Request) -> Response:
     )
     event = source.verifier.parse(body)
     request.scope["log"].update(provider=provider, event_id=event.event_id)
-    is_new = await deps.engine.submit(
-        ReceiveEvent(
-            origin=Origin(f"provider:{provider}", request.scope["correlation_id"]),
-            provider=provider,
-            event_id=event.event_id,
-            body=body.decode(),
-        )
+    receive = ReceiveEvent(
+        origin=Origin(f"provider:{provider}", request.scope["correlation_id"]),
+        provider=provider,
+        event_id=event.event_id,
+        body=body.decode(),
     )
+    with passing(deps.crash, Step.INBOX_STORE):
+        is_new = await deps.engine.submit(receive)
     return document_response({"status": "stored" if is_new else "known"})
 
 
