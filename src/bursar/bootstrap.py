@@ -40,6 +40,7 @@ from bursar.identity.model import Role, issue_key
 from bursar.identity.store import KeyCache, KeyLine, find_principal, list_api_keys
 from bursar.incidents import model as incidents
 from bursar.kit.clock import SystemClock
+from bursar.kit.crashpoints import CrashPoints, NoCrash, parse_crash_point
 from bursar.kit.errors import BursarError
 from bursar.kit.ids import SystemIds, SystemRandomness, new_secret
 from bursar.ledger.commands import FundAccount
@@ -151,6 +152,7 @@ async def open_engine(
     dsn: str,
     *,
     name: str,
+    crash: CrashPoints | None = None,
 ) -> AsyncIterator[Wired]:
     """An engine over Postgres for as long as the block lasts; `name` is in pg_stat_activity."""
     async with AsyncExitStack() as stack:
@@ -170,6 +172,7 @@ async def open_engine(
             on_wake=notifier.notify,
             group_max=settings.engine_group_max,
             queue_max=settings.engine_queue_max,
+            crash=crash,
         )
         stack.push_async_callback(engine.close)
         yield Wired(engine, pool)
@@ -254,6 +257,10 @@ def _origin() -> Origin:
     return Origin("cli", SystemIds().new("cor"))
 
 
+def _crash_points(settings: Settings) -> CrashPoints:
+    return NoCrash() if settings.crash_at is None else parse_crash_point(settings.crash_at)
+
+
 def serve_api(settings: Settings) -> None:
     """Run the API on the settings' host and port until SIGTERM or SIGINT."""
     _configure_logging(settings.log_level)
@@ -266,8 +273,9 @@ async def _serve_api(settings: Settings) -> None:
     from bursar.api.app import create_app
     from bursar.api.deps import Deps, WebhookSource
 
-    clock = SystemClock()
-    async with open_engine(settings, own_dsn(settings, API), name="bursar api") as wired:
+    clock, crash = SystemClock(), _crash_points(settings)
+    dsn = own_dsn(settings, API)
+    async with open_engine(settings, dsn, name="bursar api", crash=crash) as wired:
         secret = settings.bank_webhook_secret.get_secret_value()
         deps = Deps(
             engine=wired.engine,
@@ -278,6 +286,7 @@ async def _serve_api(settings: Settings) -> None:
             webhooks={"bank": WebhookSource(secret, bank_webhooks)},
             mode=settings.mode,
             body_bytes_max=settings.body_bytes_max,
+            crash=crash,
         )
         config = uvicorn.Config(
             create_app(deps),
@@ -306,6 +315,7 @@ async def _serve_worker(settings: Settings) -> None:
     from bursar.worker.main import TOPICS, Worker
 
     clock, ids, dsn = SystemClock(), SystemIds(), own_dsn(settings, WORKER)
+    crash = _crash_points(settings)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -313,7 +323,8 @@ async def _serve_worker(settings: Settings) -> None:
         settings.provider_url, clock=clock, connections_max=settings.worker_concurrency * 2
     )
     rail = BankRail(transport, api_key=settings.bank_api_key.get_secret_value())
-    async with transport, open_engine(settings, dsn, name="bursar worker") as wired:
+    engine = open_engine(settings, dsn, name="bursar worker", crash=crash)
+    async with transport, engine as wired:
         jobs = Jobs(
             engine=wired.engine,
             reads=PostgresReads(wired.pool),
@@ -323,6 +334,7 @@ async def _serve_worker(settings: Settings) -> None:
             ids=ids,
             randomness=SystemRandomness(),
             worker_id=ids.new("wrk"),
+            crash=crash,
         )
         worker = Worker(
             jobs,

@@ -7,8 +7,17 @@ secrets of its own; production refuses to start with them.
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bursar.kit.crashpoints import parse_crash_point
 
 SANDBOX_BANK_API_KEY: Final = "sandbox-bank-key"
 SANDBOX_BANK_WEBHOOK_SECRET: Final = "sandbox-bank-webhook-secret"  # noqa: S105 - public by design
@@ -68,6 +77,15 @@ class Settings(BaseSettings):
     "A file that gets every journal entry, one JSON object a line, at least once."
     body_bytes_max: int = Field(default=65_536, ge=1024, le=16_777_216)
     "Largest request body that the API reads."
+    crash_at: str | None = None
+    "For tests, in the sandbox: `STEP:SIDE[:TIMES]` of kit/crashpoints, where the process dies."
+
+    @field_validator("crash_at")
+    @classmethod
+    def _crash_at_names_a_crash_point(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_crash_point(text)
+        return text
 
     @model_validator(mode="after")
     def _production_has_its_own_secrets(self) -> Self:
@@ -80,6 +98,8 @@ class Settings(BaseSettings):
                 raise ValueError("BURSAR_BANK_URL must be set in production mode")
             if self.database_url is None and self.process_dsn is None:
                 raise ValueError("DATABASE_URL must be set in production mode")
+            if self.crash_at is not None:
+                raise ValueError("BURSAR_CRASH_AT is refused in production mode")
         return self
 
     @property

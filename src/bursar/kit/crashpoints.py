@@ -96,7 +96,9 @@ class KillAt:
 
 def parse_crash_point(text: str) -> KillAt:
     """`STEP:SIDE` or `STEP:SIDE:TIMES`, such as `payout.submit:after:3`. Raises `ValueError`."""
-    step, side, *times = text.split(":")
-    if len(times) > 1:
-        raise ValueError("a crash point is STEP:SIDE or STEP:SIDE:TIMES")
-    return KillAt(Step(step), Side(side), times=int(times[0]) if times else 1)
+    step, _, rest = text.partition(":")
+    side, _, times = rest.partition(":")
+    known = step in set(Step) and side in set(Side)
+    if not known or (times and not (times.isdecimal() and int(times))):
+        raise ValueError("a crash point is STEP:SIDE or STEP:SIDE:TIMES, such as api.reply:before")
+    return KillAt(Step(step), Side(side), times=int(times or 1))
