@@ -8,12 +8,17 @@ import msgspec
 
 
 class Executed(msgspec.Struct, frozen=True, kw_only=True, tag_field="outcome", tag="executed"):
-    """The money has left. `cost_minor` is what the provider charges, same currency."""
+    """The money has left. `cost_minor` is what the provider charges, same currency.
+
+    `sequence` is the provider's own order of what it says about one instruction, where its
+    contract has one.
+    """
 
     provider_ref: str
     amount_minor: int
     currency: str
     cost_minor: int = 0
+    sequence: int | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True, tag_field="outcome", tag="accepted"):
@@ -29,6 +34,7 @@ class NotExecuted(
 
     `sent` is false when no byte of the request left, true when the provider said no.
     `ours` marks a cause on our side (credentials, our balance at the provider): it burns no retry.
+    `sequence` as in `Executed`.
     """
 
     code: str
@@ -36,6 +42,7 @@ class NotExecuted(
     retryable: bool
     sent: bool
     ours: bool = False
+    sequence: int | None = None
 
 
 class Unknown(msgspec.Struct, frozen=True, tag_field="outcome", tag="unknown"):
@@ -48,12 +55,13 @@ Outcome = Executed | Accepted | NotExecuted | Unknown
 
 
 class StatusExecuted(msgspec.Struct, frozen=True, kw_only=True):
-    """The provider says that the money left, `amount_minor` of it."""
+    """The provider says that the money left, `amount_minor` of it. `sequence`: see `Executed`."""
 
     provider_ref: str
     amount_minor: int
     currency: str
     cost_minor: int = 0
+    sequence: int | None = None
 
 
 class StatusPending(msgspec.Struct, frozen=True):
@@ -67,10 +75,11 @@ class StatusRejected(msgspec.Struct, frozen=True):
 
     code: str
     reason: str
+    sequence: int | None = None
 
 
 class StatusReturned(msgspec.Struct, frozen=True, kw_only=True):
-    """The money left, and `returned_minor` of it came back."""
+    """The money left, and `returned_minor` of it came back, under the provider's `return_id`."""
 
     provider_ref: str
     amount_minor: int
@@ -79,6 +88,8 @@ class StatusReturned(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     reason: str
     cost_minor: int = 0
+    return_id: str | None = None
+    sequence: int | None = None
 
 
 class StatusNotFound(msgspec.Struct, frozen=True):

@@ -71,6 +71,7 @@ class ProviderEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     `amount_minor` is what the event is about: of a `returned`, the part that came back. Whether
     it fits the attempt is for the reader to check; so is whether a `failed` proves anything.
+    `sequence` is the provider's own order of its events about one key, where it has one.
     """
 
     event_id: str
@@ -84,6 +85,7 @@ class ProviderEvent(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     return_id: str | None
     occurred_at: datetime
+    sequence: int | None = None
 
 
 class WebhookVerifier(Protocol):
