@@ -16,7 +16,8 @@ from bursar.engine.postgres import PostgresStore
 from bursar.engine.store import Store
 from bursar.kit.clock import Clock, SystemClock
 from bursar.kit.ids import SystemIds, SystemRandomness
-from tests.engine.wiring import SHOP, SetClock, new_merchant, new_twin
+from bursar.payouts.memory import new_store
+from tests.engine.wiring import SHOP, SetClock, new_merchant
 
 R = TypeVar("R", bound=Row)
 
@@ -78,7 +79,7 @@ async def postgres_place(dsn: str, *, size: int = 4) -> AsyncIterator[Place]:
 async def twin_place() -> AsyncIterator[Place]:
     """A place in memory."""
     clock = SetClock()
-    place = Place(new_twin(clock), clock)
+    place = Place(new_store(clock), clock)
     yield place
     for engine in place.engines:
         await engine.close()

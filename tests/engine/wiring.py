@@ -9,29 +9,16 @@ from typing import Any, TypeVar
 
 from bursar.bootstrap import RULES
 from bursar.engine.group import Again, Done, Failed, Submission, execute_group, raise_or_value
-from bursar.engine.journal import GENESIS
-from bursar.engine.memory import MemoryStore, Unique
-from bursar.engine.model import (
-    JOURNAL_HEADS,
-    PLATFORM,
-    Command,
-    JournalEntry,
-    JournalHead,
-    Origin,
-    Request,
-    Row,
-    Table,
-)
+from bursar.engine.model import Command, JournalEntry, Origin, Request, Row, Table
 from bursar.engine.postgres import PostgresStore
 from bursar.engine.store import Store
 from bursar.identity.commands import CreateMerchant
 from bursar.kit.ids import SeededIds
 from bursar.ledger.commands import FundAccount
-from bursar.ledger.model import ACCOUNTS, HOLDS, TRANSFERS, Account, AccountRole, Hold, address
+from bursar.ledger.model import ACCOUNTS, Account, AccountRole, address
 from bursar.payouts.attempts import BeginAttempt, RecordReply
 from bursar.payouts.commands import CancelPayout, CreatePayout
-from bursar.payouts.machine import OPEN_ATTEMPT
-from bursar.payouts.model import ATTEMPTS, Attempt
+from bursar.payouts.memory import new_store
 from bursar.rails.outcomes import Outcome
 
 T0 = datetime(2026, 3, 27, 9, tzinfo=UTC)
@@ -70,34 +57,6 @@ class SetClock:
         self._now += timedelta(seconds=seconds)
 
 
-def _of_active_hold(hold: Hold) -> object:
-    return hold.subject_id if hold.state == "active" else None
-
-
-def _of_open_attempt(attempt: Attempt) -> object:
-    return attempt.payout_id if attempt.state in OPEN_ATTEMPT else None
-
-
-def _of_account(account: Account) -> object:
-    return (account.merchant_id, account.currency, account.role)
-
-
-UNIQUE = (
-    Unique("one_active_hold", HOLDS, _of_active_hold),
-    Unique("one_open_attempt", ATTEMPTS, _of_open_attempt),
-    Unique("pending_ends_once", TRANSFERS, lambda transfer: transfer.pending_id),
-    Unique("accounts_merchant_id_currency_role_key", ACCOUNTS, _of_account),
-)
-"""The schema's unique indexes, besides primary keys."""
-
-
-def new_twin(clock: SetClock) -> MemoryStore:
-    """An empty in-memory store that has the platform's journal, as a migration leaves it."""
-    store = MemoryStore(clock, unique=UNIQUE)
-    store.tables[JOURNAL_HEADS.name] = {PLATFORM: JournalHead(PLATFORM, 0, 0, GENESIS)}
-    return store
-
-
 def finish(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """The result of a coroutine that has nothing to wait for, without an event loop."""
     try:
@@ -122,7 +81,7 @@ class Twin:
         """Another `store` starts without merchants, and takes its time from `clock` too."""
         self.clock = SetClock()
         self.ids = SeededIds(seed)
-        self.memory = new_twin(self.clock)
+        self.memory = new_store(self.clock)
         self.store: Store = self.memory if store is None else store
         self.decided: list[Command[Any]] = []
         if store is None:

@@ -72,7 +72,7 @@ class MemoryStore:
         return list(self.tables.get(table.name, {}).values())
 
     def check_unique(self, tables: Mapping[str, Rows]) -> None:
-        """Raise `ConstraintError` if two rows claim one value."""
+        """Raise `ConstraintError` if two rows of one of these tables claim one value."""
         for rule in self._unique:
             seen: set[object] = set()
             for row in tables.get(rule.table.name, {}).values():
@@ -115,7 +115,8 @@ class MemorySession:
         """Rows of the child table whose parent is asked for."""
         wanted = set(parents)
         rows = self._table(child.table.name)
-        return [rows[key] for key in sorted(rows) if child.parent(rows[key]) in wanted]
+        found = sorted(key for key, row in rows.items() if child.parent(row) in wanted)
+        return [rows[key] for key in found]
 
     async def write(self, changes: Changes) -> None:
         """Apply updates, then inserts, then let go of unused claims."""
@@ -137,7 +138,7 @@ class MemorySession:
             own = self._own(table.name)
             for key in keys:
                 own.pop(key, None)
-        self._store.check_unique({**self._store.tables, **self._written})
+        self._store.check_unique(self._written)
 
     async def commit(self) -> None:
         """Make the written tables the store's."""
