@@ -2,7 +2,7 @@
 
 import string
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
@@ -11,10 +11,14 @@ import msgspec
 from bursar.kit.ids import is_id
 from bursar.money.currency import Currency
 from bursar.rails.bank.codes import REASONS as BANK_REASONS
+from bursar.rails.offramp.codes import REASONS as OFFRAMP_REASONS
 from bursar.rails.reasons import Reason
 
 _ID_BITS: Final = 128
 _MAX35_TEXT: Final = 35
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_CROCKFORD_WIDTH: Final = 26
+_DOUBLINGS_MAX: Final = 20
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +32,9 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     `exponents`: only where the provider's minor unit differs from ours, by currency code.
     `absence_is_proof`: its status inquiry never forgets an instruction, so "not found" after the
     window means that there is none.
+    `resend_after_s`: how long after an unclear first send the same key is sent again, each pause
+    twice as long as the one before; None: never. `ordered`: its events carry a sequence.
+    `currencies`: what it is there for; None: whatever no other provider is.
     """
 
     provider: str
@@ -39,6 +46,9 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     key_charset: str
     exponents: Mapping[str, int] = MappingProxyType({})
     absence_is_proof: bool = False
+    resend_after_s: float | None = None
+    ordered: bool = False
+    currencies: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a key space that cannot hold every attempt id: cutting ids makes two collide."""
@@ -65,6 +75,25 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     def request_deadline(self) -> timedelta:
         """`request_deadline_s` as an interval."""
         return timedelta(seconds=self.request_deadline_s)
+
+    @property
+    def key_lifetime(self) -> timedelta:
+        """`key_lifetime_s` as an interval."""
+        return timedelta(seconds=self.key_lifetime_s)
+
+    def resend_pause(self, sends: int) -> timedelta | None:
+        """How long to wait after send number `sends` before the next; None if there is none."""
+        if self.resend_after_s is None:
+            return None
+        return timedelta(seconds=self.resend_after_s) * (1 << min(sends - 1, _DOUBLINGS_MAX))
+
+    def may_resend(self, begun_at: datetime, now: datetime, lease: timedelta) -> bool:
+        """Whether a send that may begin until `now + lease` still meets a key that is known (F19).
+
+        The key's life is counted from `begun_at`, the earliest moment of the first send.
+        """
+        last_byte_at = now + lease + self.request_deadline
+        return self.resend_after_s is not None and last_byte_at < begun_at + self.key_lifetime
 
     def map_key(self, attempt_id: str) -> str:
         """The provider's idempotency key of an attempt: one to one, in its length and charset.
@@ -128,6 +157,18 @@ CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
             key_length_max=_MAX35_TEXT,
             key_charset=string.ascii_letters + string.digits + "-",
             absence_is_proof=True,
+        ),
+        "offramp": Contract(
+            provider="offramp",
+            finality_window_s=4,
+            key_lifetime_s=120,
+            request_deadline_s=2,
+            reasons=OFFRAMP_REASONS,
+            key_length_max=_CROCKFORD_WIDTH,
+            key_charset=_CROCKFORD,
+            resend_after_s=1,
+            ordered=True,
+            currencies=frozenset({"USDC"}),
         ),
     }
 )

@@ -48,19 +48,27 @@ def retry_elsewhere(proof: NotExecuted) -> Release:
     )
 
 
-def judge_submit(outcome: Outcome, contract: Contract, *, first_send: bool) -> Outcome:
+def judge_submit(
+    outcome: Outcome, contract: Contract, *, first_send: bool, conclusive: bool = False
+) -> Outcome:
     """What one send's outcome proves about the attempt.
 
-    `first_send` means that no send of this attempt was ever begun before, by any worker. On a
-    later one, neither a definitive code nor "no byte left" speaks for the earlier send: `Unknown`
-    (F12). A code that the contract does not list is `Unknown` too (F14). The flags of a listed
-    code come from the contract.
+    `first_send` means that no send of this attempt was ever begun before, by any worker. "No byte
+    left" is proof only then: it says nothing of an earlier send (F12).
+    `conclusive`, of a later send, means that the window of every earlier one had closed before it
+    began. Only then is a definitive code proof: had the provider taken the key before, it would
+    have told how that stands, and what it had not taken by then it never will. While an earlier
+    send can still arrive, the code speaks for this send alone: `Unknown` (F12).
+    A code that the contract does not list is `Unknown` too (F14). The flags of a listed code come
+    from the contract.
     """
     if not isinstance(outcome, NotExecuted):
         return outcome
-    if not first_send:
+    if not (first_send or (conclusive and outcome.sent)):
         return Unknown(f"no_proof_on_resend:{outcome.code}")
-    return _listed(outcome.code, outcome.reason, contract) if outcome.sent else outcome
+    if not outcome.sent:
+        return outcome
+    return listed(outcome.code, outcome.reason, contract, sequence=outcome.sequence)
 
 
 def window_closes_at(
@@ -107,12 +115,13 @@ def judge_inquiry(
                 amount_minor=inquiry.amount_minor,
                 currency=inquiry.currency,
                 cost_minor=inquiry.cost_minor,
+                sequence=inquiry.sequence,
             )
         case StatusPending(provider_ref):
             return Accepted(provider_ref)
-        case StatusRejected(code, reason):
+        case StatusRejected(code, reason, sequence):
             if window_closes_at is None or closed:
-                return _listed(code, reason, contract)
+                return listed(code, reason, contract, sequence=sequence)
             return Unknown(f"rejected_in_window:{code}")
         case StatusNotFound():
             if promised or window_closes_at is None:
@@ -140,14 +149,18 @@ def as_instructed(outcome: Outcome, *, amount_minor: int, currency: str) -> Outc
     return outcome
 
 
-def _listed(code: str, reason: str, contract: Contract) -> NotExecuted | Unknown:
-    listed = contract.reasons.get(code)
-    if listed is None:
+def listed(
+    code: str, reason: str, contract: Contract, *, sequence: int | None = None
+) -> NotExecuted | Unknown:
+    """The provider's no in its contract's terms; a code that is not listed proves nothing (F14)."""
+    entry = contract.reasons.get(code)
+    if entry is None:
         return Unknown(f"unlisted_code:{code}")
     return NotExecuted(
         code=code,
-        reason=reason or listed.text,
-        retryable=listed.retryable,
-        ours=listed.ours,
+        reason=reason or entry.text,
+        retryable=entry.retryable,
+        ours=entry.ours,
         sent=True,
+        sequence=sequence,
     )

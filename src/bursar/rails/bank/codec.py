@@ -17,7 +17,6 @@ from bursar.rails.outcomes import (
     Accepted,
     Executed,
     Inquiry,
-    NotExecuted,
     Outcome,
     StatusExecuted,
     StatusNotFound,
@@ -28,6 +27,7 @@ from bursar.rails.outcomes import (
     Unknown,
 )
 from bursar.rails.port import PayoutInstruction
+from bursar.rails.proof import listed
 from bursar.rails.strict_json import Unreadable, decode_object, plain_text
 
 _OK: Final = 200
@@ -51,6 +51,7 @@ class _Transfer(msgspec.Struct):
     code: str | None = None
     reason: str | None = None
     returned_amount: Amount | None = None
+    return_id: Reference | None = None
 
 
 class _Rejection(msgspec.Struct):
@@ -141,16 +142,7 @@ def _refused(rejection: _Rejection, key: str, contract: Contract) -> Outcome:
         return Unknown("unlisted_status")
     if rejection.end_to_end_id not in {None, key}:
         return Unknown("key_mismatch")
-    listed = contract.reasons.get(rejection.code)
-    if listed is None:
-        return Unknown(f"unlisted_code:{rejection.code}")
-    return NotExecuted(
-        code=listed.code,
-        reason=plain_text(rejection.reason) or listed.text,
-        retryable=listed.retryable,
-        ours=listed.ours,
-        sent=True,
-    )
+    return listed(rejection.code, plain_text(rejection.reason), contract)
 
 
 def _known(transfer: _Transfer, key: str, contract: Contract) -> Inquiry:
@@ -179,6 +171,7 @@ def _known(transfer: _Transfer, key: str, contract: Contract) -> Inquiry:
             currency=transfer.currency,
             cost_minor=cost,
             returned_minor=returned,
+            return_id=transfer.return_id,
             code=code,
             reason=reason,
         )
