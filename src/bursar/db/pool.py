@@ -38,7 +38,8 @@ async def open_pool(
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=command_timeout_s,
         reset=_keep,
-        server_settings={"application_name": name},
+        # Reads are planned for the tables as they are; groups set their own mode (engine).
+        server_settings={"application_name": name, "plan_cache_mode": "force_custom_plan"},
     )
     try:
         async with pool.acquire() as connection:

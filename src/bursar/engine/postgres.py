@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -32,6 +32,11 @@ _RETRY = (
     asyncpg.QueryCanceledError,
 )
 COMMIT_DEADLINE_S = 10.0
+REPLAN_ROWS_FIRST = 64
+REPLAN_ROWS_LAST = 1 << 22
+"""Plans are made anew when this store has inserted so many rows, and at each doubling: a plan made
+for a nearly empty table reads all of it, and would be kept until the server's next ANALYZE. Beyond
+the last, no plan changes with size any more."""
 COPY_ROWS_MIN = 32
 """From so many rows on COPY takes a third less time than INSERT over arrays; it costs a round trip
 more, so fewer go by INSERT."""
@@ -65,6 +70,10 @@ class PostgresStore:
         """Takes its connections from `pool`: one at a time for groups."""
         self._pool = pool
         self._queries = queries
+        self._inserted = 0
+        self._replan_at = REPLAN_ROWS_FIRST
+        self._age = 0
+        self._planned: dict[int, int] = {}
 
     async def begin(self) -> PostgresSession:
         """Open a transaction and read the database's time."""
@@ -72,8 +81,9 @@ class PostgresStore:
             connection = await self._pool.acquire()
         except Exception as error:
             raise _translated(error) from error
-        session = PostgresSession(self._pool, connection, self._queries)
+        session = PostgresSession(self._pool, connection, self._queries, self._count)
         try:
+            await self._replan(connection)
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             session.now = await connection.fetchval(self._queries["transaction_time"])
         except Exception as error:
@@ -83,6 +93,19 @@ class PostgresStore:
             await session.rollback()
             raise
         return session
+
+    def _count(self, rows: int) -> None:
+        self._inserted += rows
+        while self._inserted >= self._replan_at and self._replan_at <= REPLAN_ROWS_LAST:
+            self._replan_at *= 2
+            self._age += 1
+
+    async def _replan(self, connection: Any) -> None:
+        """Drop the plans of a connection that were made when the tables were much smaller."""
+        pid = connection.get_server_pid()
+        if self._planned.get(pid, 0) != self._age:
+            await connection.execute("DISCARD PLANS")
+            self._planned[pid] = self._age
 
     async def entomb(self, group_id: str) -> bool:
         """See `Store`. Waits for the lost transaction by its row lock on the group's id."""
@@ -108,11 +131,21 @@ class PostgresSession:
 
     now: datetime
 
-    def __init__(self, pool: Pool, connection: Any, queries: Mapping[str, str]) -> None:
-        """The connection, lent by `pool`, goes back at commit or rollback."""
+    def __init__(
+        self,
+        pool: Pool,
+        connection: Any,
+        queries: Mapping[str, str],
+        on_insert: Callable[[int], None] = lambda _rows: None,
+    ) -> None:
+        """The connection, lent by `pool`, goes back at commit or rollback.
+
+        `on_insert` is told of every number of rows inserted.
+        """
         self._pool = pool
         self._connection = connection
         self._queries = queries
+        self._on_insert = on_insert
         self._ended = False
 
     async def _fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
@@ -166,6 +199,7 @@ class PostgresSession:
             await self._record_commit(commit)
 
     async def _insert(self, table: Table[R], rows: Sequence[R]) -> None:
+        self._on_insert(len(rows))
         if len(rows) < COPY_ROWS_MIN:
             await self._fetch(f"insert_{table.name}", *_columns(rows))
             return
