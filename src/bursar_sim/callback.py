@@ -7,7 +7,7 @@ that it shares with the engine cannot pay that.
 
 import asyncio
 import ssl
-from typing import Final, cast
+from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -22,6 +22,14 @@ class Unreachable(Exception):
 
 class NoReply(Exception):
     """Sent, perhaps in part, and no readable reply came."""
+
+
+class Poster(Protocol):
+    """Whoever takes webhooks to their receiver; many posts may be under way at once."""
+
+    async def post(self, headers: dict[str, str], body: bytes) -> int:
+        """The status of the reply. Raises `Unreachable` or `NoReply`."""
+        ...
 
 
 class Target:
@@ -100,6 +108,33 @@ class Connection:
         except (OSError, TimeoutError) as error:
             raise Unreachable(str(error)) from error
         return wire
+
+
+class Connections:
+    """A `Poster` over kept-alive connections: as many as there were posts under way at once."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._idle: list[Connection] = []
+
+    async def post(self, headers: dict[str, str], body: bytes) -> int:
+        """As `Connection.post`, over one that is not in use."""
+        connection = self._idle.pop() if self._idle else Connection(self._target)
+        try:
+            status = await connection.post(headers, body)
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+        except (Unreachable, NoReply):
+            self._idle.append(connection)
+            raise
+        self._idle.append(connection)
+        return status
+
+    def close(self) -> None:
+        """Let all connections go that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 class _Wire(asyncio.Protocol):

@@ -7,13 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bursar_sim.bank.app import Bank
-from bursar_sim.bank.knobs import KnobInvalid, Knobs, parse_settings
-from bursar_sim.bank.processor import Processor
-from bursar_sim.bank.store import Store
-from bursar_sim.bank.webhooks import Messenger
-from bursar_sim.callback import Target
+from bursar_sim.callback import Connections, Target
 from bursar_sim.clock import SystemClock
+from bursar_sim.provider.knobs import KnobInvalid, Knobs, parse_settings
+from bursar_sim.providers import Provider, build
 from bursar_sim.server import SimServer, listen, serve
 
 _SEED_MAX = 2**63 - 1
@@ -35,24 +32,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(1, f"cannot listen on {options.host}:{options.port}: {error}")
     with listener:
         try:
-            store = Store(options.data)
+            bank = _bank(options.data, seed=options.seed, knobs=knobs, target=target)
         except (OSError, sqlite3.Error) as error:
             return _refuse(1, f"cannot open the books in {options.data}: {error}")
         host, port = listener.getsockname()[:2]
-        bank = _bank(store, seed=options.seed, knobs=knobs, target=target)
         said = f"bank simulator: http://{host}:{port} seed {options.seed}"
         server = SimServer(bank.app, on_start=lambda: _say(said), on_stop=bank.release)
         serve(server, listener)
     return 0
 
 
-def _bank(store: Store, *, seed: int, knobs: Knobs, target: Target) -> Bank:
-    clock = SystemClock()
-    processor = Processor(store, seed=seed, knobs=knobs, clock=clock)
-    secret = os.environ.get("BURSAR_BANK_WEBHOOK_SECRET") or "sandbox-bank-webhook-secret"
-    messenger = Messenger(store, processor, target=target, secret=secret, clock=clock)
-    api_key = os.environ.get("BURSAR_BANK_API_KEY") or "sandbox-bank-key"
-    return Bank(store, processor, messenger, api_key=api_key)
+def _bank(data: Path, *, seed: int, knobs: Knobs, target: Target) -> Provider:
+    return build(
+        "bank",
+        data=data,
+        seed=seed,
+        knobs=knobs,
+        clock=SystemClock(),
+        poster=Connections(target),
+        api_key=os.environ.get("BURSAR_BANK_API_KEY"),
+        secret=os.environ.get("BURSAR_BANK_WEBHOOK_SECRET"),
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

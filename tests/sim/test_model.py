@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar_sim.bank.knobs import KnobInvalid, Knobs, parse_settings, turned
 from bursar_sim.bank.model import (
     COST_MINOR,
     Booking,
@@ -20,6 +19,7 @@ from bursar_sim.bank.model import (
     decide,
     iban_is_valid,
 )
+from bursar_sim.provider.knobs import KnobInvalid, Knobs, parse_settings, turned
 
 CALM = Knobs(accept_async=0, decline=0)
 KEYS = st.from_regex(r"[A-Za-z0-9-]{1,35}", fullmatch=True)

@@ -14,11 +14,11 @@ from starlette.routing import Route
 
 from bursar_sim.bank import codec
 from bursar_sim.bank.codec import BadRequest, problem
-from bursar_sim.bank.knobs import KnobInvalid, turned
 from bursar_sim.bank.model import Booking, KeyReused, Lost, Transfer
 from bursar_sim.bank.processor import BooksClosed, Processor
 from bursar_sim.bank.store import Store
 from bursar_sim.bank.webhooks import Messenger
+from bursar_sim.provider.knobs import KnobInvalid, turned
 from bursar_sim.server import NoAnswer
 from bursar_sim.strict_json import dump
 
@@ -61,17 +61,25 @@ class Bank:
         """End every hold and delay now."""
         self._released.set()
 
-    @asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+    def start(self) -> None:
+        """Finish what fell due meanwhile and begin to send webhooks. Needs a running loop."""
         self._processor.start()
         self._messenger.start()
+
+    async def close(self) -> None:
+        """Stop and let the books go."""
+        self.release()
+        await self._messenger.close()
+        self._processor.close()
+        self._store.close()
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        self.start()
         try:
             yield
         finally:
-            self.release()
-            await self._messenger.close()
-            self._processor.close()
-            self._store.close()
+            await self.close()
 
     def _route(self, path: str, endpoint: Endpoint, method: str) -> Route:
         async def guarded(request: Request) -> Response:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from bursar_sim.bank.knobs import FINALITY_WINDOW_S, Knobs
 from bursar_sim.draws import fractions, hex_id
+from bursar_sim.provider.knobs import FINALITY_WINDOW_S, Knobs
 
 COST_MINOR: Final = 20
 "What the bank charges for an executed transfer, in minor units of the transfer's currency."

@@ -5,10 +5,10 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from bursar_sim.bank.knobs import Knobs
 from bursar_sim.bank.model import Booking, KeyReused, Line, Lost, Order, Transfer, advance, decide
 from bursar_sim.bank.store import Store
 from bursar_sim.clock import Clock
+from bursar_sim.provider.knobs import Knobs
 
 _STEPS_MAX: Final = 500
 "Due steps in one commit, so that a long queue does not stop the front door."

@@ -29,10 +29,15 @@ class Store:
     A commit is safe from the death of the process, not from a power cut (WAL, synchronous NORMAL).
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        data_dir.mkdir(parents=True, exist_ok=True)
+    def __init__(self, data_dir: Path | None) -> None:
+        """Books in a directory, or none that outlive this object and no file."""
+        if data_dir is not None:
+            data_dir.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(
-            data_dir / "bank.sqlite", isolation_level=None, timeout=2.0, cached_statements=64
+            ":memory:" if data_dir is None else data_dir / "bank.sqlite",
+            isolation_level=None,
+            timeout=2.0,
+            cached_statements=64,
         )
         try:
             self._connection.executescript(_SQL["settings"])

@@ -1,12 +1,11 @@
 """The bank's messenger: signed webhooks out of the durable queue, until somebody takes them."""
 
 import asyncio
-import contextlib
 from typing import Final
 
 from bursar_sim.bank.processor import Processor
 from bursar_sim.bank.store import Store, Webhook
-from bursar_sim.callback import Connection, NoReply, Target, Unreachable
+from bursar_sim.callback import NoReply, Poster, Unreachable
 from bursar_sim.clock import Clock
 from bursar_sim.draws import fractions
 from bursar_sim.signing import signature
@@ -37,11 +36,19 @@ class Messenger:
     """
 
     def __init__(
-        self, store: Store, processor: Processor, *, target: Target, secret: str, clock: Clock
+        self,
+        store: Store,
+        processor: Processor,
+        *,
+        poster: Poster,
+        secret: str,
+        clock: Clock,
+        workers: int = WORKERS,
     ) -> None:
         self._store = store
         self._processor = processor
-        self._target = target
+        self._poster = poster
+        self._workers = workers
         self._secret = secret
         self._clock = clock
         self._ready: asyncio.Queue[tuple[Webhook, int]] = asyncio.Queue()
@@ -55,7 +62,7 @@ class Messenger:
     def start(self) -> None:
         """Begin with what an earlier run left undelivered."""
         self._processor.announce = self.announce
-        self._tasks = [asyncio.create_task(self._work()) for _ in range(WORKERS)]
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
         self.announce()
 
     async def close(self) -> None:
@@ -91,18 +98,17 @@ class Messenger:
             loop.call_later(wait_s, self._ready.put_nowait, (webhook, tries))
 
     async def _work(self) -> None:
-        with contextlib.closing(Connection(self._target)) as connection:
-            while True:
-                webhook, tries = await self._ready.get()
-                if await self._delivered(connection, webhook):
-                    self._processor.delivered(webhook.id)
-                    self._buffered -= 1
-                    if self._buffered == _BUFFER_MAX - _PAGE:
-                        self.announce()
-                else:
-                    self._put(webhook, tries + 1, backoff_s(webhook.id, tries + 1))
+        while True:
+            webhook, tries = await self._ready.get()
+            if await self._delivered(webhook):
+                self._processor.delivered(webhook.id)
+                self._buffered -= 1
+                if self._buffered == _BUFFER_MAX - _PAGE:
+                    self.announce()
+            else:
+                self._put(webhook, tries + 1, backoff_s(webhook.id, tries + 1))
 
-    async def _delivered(self, connection: Connection, webhook: Webhook) -> bool:
+    async def _delivered(self, webhook: Webhook) -> bool:
         loop = asyncio.get_running_loop()
         while True:
             wait_s = self._closed_until - loop.time()
@@ -110,7 +116,7 @@ class Messenger:
                 await asyncio.sleep(wait_s)
                 continue
             try:
-                status = await connection.post(self._headers(webhook), webhook.body)
+                status = await self._poster.post(self._headers(webhook), webhook.body)
             except Unreachable:
                 if self._closed_until <= loop.time():
                     self._gate_s = min(max(2 * self._gate_s, _GATE_FIRST_S), _GATE_MAX_S)

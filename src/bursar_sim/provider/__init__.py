@@ -1,0 +1,1 @@
+"""What every simulated provider does, whatever its wire."""
