@@ -274,6 +274,7 @@ def _accepted(
             provider_ref=outcome.provider_ref,
             lease_until=min(attempt.lease_until, ws.now),
             inquire_at=ws.now + max(AWAIT_EVENT, pause),
+            resend_at=None,
             inquiries=attempt.inquiries + (told.source == "inquiry"),
         ),
     )
@@ -370,6 +371,11 @@ def _unknown(
         "reason": mismatch if known else outcome.reason,
         "inquiries": attempt.inquiries + asked,
     }
+    if changes["reason"] == mismatch:
+        changes["resend_at"] = None
+    elif attempt.state == AttemptState.SENDING:
+        pause = CONTRACTS[attempt.provider].resend_pause(attempt.sends)
+        changes["resend_at"] = None if pause is None else ws.now + pause
     if attempt.state == AttemptState.SENDING:
         ended = min(attempt.lease_until, ws.now)
         changes |= {
@@ -441,6 +447,7 @@ def _close(ws: WorkingSet, attempt: Attempt, otherwise: AttemptState, **changes:
             state=attempt_state(kinds, otherwise),
             lease_until=min(attempt.lease_until, ws.now),
             inquire_at=None,
+            resend_at=None,
             **changes,
         ),
     )
