@@ -324,7 +324,7 @@ async def _serve_worker(settings: Settings) -> None:
     )
     rail = BankRail(transport, api_key=settings.bank_api_key.get_secret_value())
     engine = open_engine(settings, dsn, name="bursar worker", crash=crash)
-    async with transport, engine as wired:
+    async with transport, engine as wired, _housekeeping_pool(dsn) as housekeeping:
         jobs = Jobs(
             engine=wired.engine,
             reads=PostgresReads(wired.pool),
@@ -339,7 +339,7 @@ async def _serve_worker(settings: Settings) -> None:
         worker = Worker(
             jobs,
             PostgresStore(wired.pool, QUERIES),
-            wired.pool,
+            housekeeping,
             Listener(dsn, clock, TOPICS, name="bursar worker listen"),
             clock=clock,
             concurrency=settings.worker_concurrency,
@@ -348,6 +348,16 @@ async def _serve_worker(settings: Settings) -> None:
             journal_export=settings.journal_export,
         )
         await worker.run(stop)
+
+
+@asynccontextmanager
+async def _housekeeping_pool(dsn: str) -> AsyncIterator[Pool]:
+    """Connections that no due work waits for: the sealer keeps one of them."""
+    pool = await open_pool(dsn, size=2, name="bursar worker housekeeping")
+    try:
+        yield pool
+    finally:
+        await _close(pool)
 
 
 def _configure_logging(level: str) -> None:

@@ -26,7 +26,7 @@ from bursar.payouts.inbox import ApplyEvent, ReceiveEvent
 from bursar.payouts.verify import audit, checks
 from bursar.rails.outcomes import Accepted, Executed, NotExecuted, Unknown
 from bursar.rails.port import EventKind, ProviderEvent
-from bursar.worker.housekeeping import seal
+from bursar.worker.housekeeping import Sealer
 from tests.conftest import Database
 from tests.engine.wiring import (
     ORIGIN,
@@ -176,6 +176,9 @@ async def live_every_life(books: Books) -> None:
     """Fill the database; seal three checkpoints on the way."""
     pool = await open_pool(books.database.dsns.owner, size=3, name="test")
     engine = new_engine(pool)
+    sealing = await connect(books.database.dsns.worker, name="test")
+    sealer = await Sealer.take_over(sealing, books.anchor)
+    assert sealer is not None
     try:
         actor = Actor(engine)
         for merchant in (SHOP, OTHER):
@@ -183,9 +186,9 @@ async def live_every_life(books: Books) -> None:
         await engine.submit(fund(10_000))
         await engine.submit(fund(5_000, "JPY"))
         await engine.submit(fund(110, merchant=OTHER))
-        sealed = await seal(pool, books.anchor, None)
+        assert await sealer.seal() == 1
         await actor.plain_lives()
-        sealed = await seal(pool, books.anchor, sealed)
+        assert await sealer.seal() == 2
         await actor.odd_lives()
         await engine.submit(create("expired"))
         async with pool.acquire() as connection:
@@ -193,8 +196,9 @@ async def live_every_life(books: Books) -> None:
                 "UPDATE payouts SET expires_at = now() WHERE id = 'po_expired'"
             )
         await engine.submit(ExpirePayout(origin=ORIGIN, payout_id="po_expired"))
-        await seal(pool, books.anchor, sealed)
+        assert await sealer.seal() == 3
     finally:
+        await sealing.close()
         await engine.close()
         await pool.close()
 

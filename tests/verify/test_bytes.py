@@ -22,7 +22,7 @@ HASHED = (
         "merchant_id", "link_seq", "first_seq", "last_seq", "previous_hash", "hash",
     )),
     *((("journal_heads"), column) for column in ("merchant_id", "seq", "link_seq", "hash")),
-    *((("checkpoints"), column) for column in ("hash", "heads")),
+    *((("checkpoints"), column) for column in ("id", "previous_hash", "hash", "heads")),
 )  # fmt: skip
 ROWS = {
     "journal": "journal ORDER BY merchant_id, seq",

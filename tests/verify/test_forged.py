@@ -132,12 +132,12 @@ async def test_the_anchor_knows_a_tail_that_was_cut(lived: Books) -> None:
     assert re.search(r"journal_links .*line 3 .*no such link: the chain was cut", by_anchor)
 
 
-async def test_the_anchor_knows_a_checkpoint_that_is_gone(lived: Books) -> None:
-    """I14: what was exported had been stored."""
+async def test_the_anchor_knows_that_the_last_checkpoint_is_gone(lived: Books) -> None:
+    """I14: what was exported had been stored. Of those before, the next one tells."""
     async with lived.hand() as hand:
-        await hand.change("DELETE FROM checkpoints WHERE id = 2")
+        await hand.change("DELETE FROM checkpoints WHERE id = 3")
         alone = await hand.disagreement()
         anchored = await hand.disagreement(lived.anchor)
 
     assert alone == ""
-    assert re.search(r"checkpoints \(id 2\): .*line 2 .*found no such checkpoint", anchored)
+    assert re.search(r"checkpoints \(id 3\): .*line 3 .*found no such checkpoint", anchored)

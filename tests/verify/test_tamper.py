@@ -98,6 +98,9 @@ CHAINS = [
     ("UPDATE checkpoints SET hash = sha256('') WHERE id = 2", r"checkpoints \(id 2\): .*hash"),
     ("UPDATE checkpoints SET heads = replace(heads, '[', '[1') WHERE id = 2", "checkpoints .id 2"),
     ("UPDATE checkpoints SET heads = '[]' WHERE id = 3", r"checkpoints \(id 3\): .*as JSON"),
+    ("UPDATE checkpoints SET previous_hash = hash WHERE id = 2", r"checkpoints .*previous_hash"),
+    ("UPDATE checkpoints SET id = 4 WHERE id = 3", r"checkpoints \(id 3\): .*found none"),
+    ("DELETE FROM checkpoints WHERE id = 2", r"checkpoints \(id 2\): .*found none"),
 ]
 
 BOOKS = [

@@ -1,11 +1,18 @@
 """Checkpoints, the pruning of commit marks, and the relay of the journal, on real Postgres."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
+import asyncpg
+import pytest
 from msgspec.structs import replace
 
 from bursar.bootstrap import QUERIES, RULES
+from bursar.db.connection import Connection, connect
 from bursar.db.pool import open_pool
 from bursar.engine.engine import Engine
 from bursar.engine.model import Origin
@@ -13,9 +20,13 @@ from bursar.engine.postgres import PostgresStore
 from bursar.identity.commands import CreateMerchant
 from bursar.kit.clock import SystemClock
 from bursar.kit.ids import SeededIds
-from bursar.worker.housekeeping import seal
+from bursar.payouts.verify import audit
+from bursar.worker import housekeeping
+from bursar.worker.housekeeping import Sealer, run_sealer
 from bursar.worker.relay import FILE_SINK, relay_once
 from tests.conftest import Database
+
+T = TypeVar("T")
 
 
 def _create(number: int) -> CreateMerchant:
@@ -28,31 +39,160 @@ def _create(number: int) -> CreateMerchant:
     )
 
 
-async def test_seal_exports_each_new_state_of_the_chains_once(
-    database: Database, tmp_path: Path
-) -> None:
-    """A checkpoint is made when a head moved, and stands in the file outside the database."""
-    anchor = tmp_path / "checkpoints.jsonl"
+@pytest.fixture
+async def engine(database: Database) -> AsyncIterator[Engine]:
+    """An engine as the owner, who may make merchants."""
     ids = SeededIds(1)
-    pool = await open_pool(database.dsns.worker, size=2, name="test")
     owner = await open_pool(database.dsns.owner, size=2, name="test")
-    engine = Engine(
+    made = Engine(
         PostgresStore(owner, QUERIES), RULES, clock=SystemClock(), ids=ids, randomness=ids
     )
-    try:
-        await engine.submit(_create(1))
-        first = await seal(pool, anchor, None)
-        assert await seal(pool, anchor, first) == first
-        await engine.submit(_create(2))
-        second = await seal(pool, anchor, first)
-    finally:
-        await engine.close()
-        await pool.close()
-        await owner.close()
+    yield made
+    await made.close()
+    await owner.close()
 
-    lines = [json.loads(line) for line in anchor.read_text().splitlines()]
-    assert [line["hash"] for line in lines] == [first.hex(), second.hex()]
-    assert lines[1]["heads"]["platform"][0] == 2
+
+async def _sealer(database: Database, anchor: Path | None) -> tuple[Connection, Sealer]:
+    connection = await connect(database.dsns.worker, name="test")
+    sealer = await Sealer.take_over(connection, anchor)
+    assert sealer is not None
+    return connection, sealer
+
+
+async def _eventually(ask: Callable[[], Awaitable[T | None]]) -> T:
+    """What `ask` gives once it gives something."""
+    for _ in range(2000):
+        if found := await ask():
+            return found
+        await asyncio.sleep(0.01)
+    raise AssertionError
+
+
+def _lines(anchor: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in anchor.read_text().splitlines()]
+
+
+async def test_a_checkpoint_lists_the_heads_that_moved(
+    database: Database, engine: Engine, tmp_path: Path
+) -> None:
+    """I14: made when one moved, exported outside the database, each with the hash before it."""
+    anchor = tmp_path / "checkpoints.jsonl"
+    connection, sealer = await _sealer(database, anchor)
+    await engine.submit(_create(1))
+    assert await sealer.seal() == 1
+    assert await sealer.seal() is None
+    await engine.submit(_create(2))
+    assert await sealer.seal() == 2
+    stored = await connection.fetch("SELECT * FROM checkpoints ORDER BY id")
+    await connection.close()
+
+    first, second = _lines(anchor)
+    assert set(first["heads"]) == {"platform", f"mer_{1:032x}"}
+    assert set(second["heads"]) == {"platform", f"mer_{2:032x}"}
+    assert second["heads"]["platform"][0] == 2
+    assert first["previous"] == "0" * 64
+    assert second["previous"] == first["hash"]
+    assert [(row["id"], row["hash"].hex()) for row in stored] == [
+        (line["id"], line["hash"]) for line in (first, second)
+    ]
+
+
+async def test_one_seals_and_the_next_takes_over(
+    database: Database, engine: Engine, tmp_path: Path
+) -> None:
+    """F92, I14: with its connection ends its right; a successor starts with all heads."""
+    anchor = tmp_path / "checkpoints.jsonl"
+    first, sealer = await _sealer(database, anchor)
+    second = await connect(database.dsns.worker, name="test")
+    await engine.submit(_create(1))
+    assert await sealer.seal() == 1
+    assert await Sealer.take_over(second, anchor) is None
+
+    first.terminate()
+    successor = await _eventually(lambda: Sealer.take_over(second, anchor))
+    await engine.submit(_create(2))
+    assert await successor.seal() == 2
+    with pytest.raises(asyncpg.InterfaceError):
+        await sealer.seal()
+    await second.close()
+
+    lines = _lines(anchor)
+    assert len(lines[1]["heads"]) == 3
+    assert lines[1]["previous"] == lines[0]["hash"]
+    assert (await audit(database.dsns.auditor, anchor=anchor)).disagreement is None
+
+
+END_THE_SEALER = (
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' "
+    "AND granted AND database = (SELECT oid FROM pg_database WHERE datname = $1)"
+)
+
+
+async def test_two_workers_seal_once_whatever_ends(
+    database: Database, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F92, I14: the backend of the one that seals is ended; sealing goes on, and nothing twice."""
+    monkeypatch.setattr(housekeeping, "SEAL_EVERY_S", 0.01)
+    anchor = tmp_path / "checkpoints.jsonl"
+    pools = [await open_pool(database.dsns.worker, size=1, name="test") for _ in range(2)]
+    tasks = [asyncio.create_task(run_sealer(pool, anchor, SystemClock())) for pool in pools]
+    admin = await connect(database.admin_dsn, name="test")
+
+    async def sealed(number: int) -> bool:
+        return anchor.exists() and _create(number).merchant_id in anchor.read_text()
+
+    async def end_the_one_that_seals() -> int:
+        count: int = await admin.fetchval(END_THE_SEALER, database.name)
+        return count
+
+    try:
+        for number in range(1, 4):
+            await engine.submit(_create(number))
+            await _eventually(partial(sealed, number))
+            assert await _eventually(end_the_one_that_seals) == 1
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await admin.close()
+        for pool in pools:
+            pool.terminate()
+
+    lines = _lines(anchor)
+    assert [line["id"] for line in lines] == list(range(1, len(lines) + 1))
+    assert (await audit(database.dsns.auditor, anchor=anchor)).disagreement is None
+
+
+async def test_what_could_not_be_exported_is_covered_by_the_next_line(
+    database: Database, engine: Engine, tmp_path: Path
+) -> None:
+    """F54, I14: with a full disk sealing goes on; later lines vouch for those left out."""
+    anchor = tmp_path / "there" / "checkpoints.jsonl"
+    connection, sealer = await _sealer(database, anchor)
+    for number in (1, 2):
+        await engine.submit(_create(number))
+        assert await sealer.seal() == number
+    anchor.parent.mkdir()
+    await engine.submit(_create(3))
+    assert await sealer.seal() == 3
+    await connection.close()
+
+    (line,) = _lines(anchor)
+    assert line["id"] == 3
+    assert set(line["heads"]) == {"platform", f"mer_{3:032x}"}
+    assert (await audit(database.dsns.auditor, anchor=anchor)).disagreement is None
+
+
+@pytest.mark.parametrize("size", [1, 20, 4095, 4096, 4097, 10_000])
+def test_half_a_line_gives_way(tmp_path: Path, size: int) -> None:
+    """F92: a writer was killed in its line; what it left would make the file unreadable."""
+    file = tmp_path / "checkpoints.jsonl"
+    for before in (b"", b"first\n", b"first\n" + b"x" * 9_000 + b"\n"):
+        file.write_bytes(before + b"h" * size)
+
+        housekeeping._append_line(file, b"whole")
+
+        assert file.read_bytes() == before + b"whole\n"
 
 
 async def test_the_relay_hands_over_every_entry_and_repeats_after_a_crash(

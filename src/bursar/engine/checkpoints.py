@@ -2,6 +2,10 @@
 
 A chain that was rewritten from end to end agrees with itself. Only what was sealed before, and
 kept where the rewriter could not reach, shows that it is not the same chain.
+
+Checkpoints are a chain too: each lists the heads that moved since the one before, and its hash
+covers that one's. So the last exported line vouches for all checkpoints up to it, those that a
+sealer stored and could not export included. The README has the form of a line.
 """
 
 from __future__ import annotations
@@ -36,10 +40,11 @@ class AnchorDamaged(BursarError):
 
 
 class AnchorLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One exported checkpoint. `heads` maps a chain to [seq, link_seq, hash]."""
+    """One exported checkpoint. `heads` maps a chain that moved to [seq, link_seq, hash]."""
 
     id: Count
     at: str
+    previous: HexHash
     hash: HexHash
     heads: Heads
 
@@ -48,34 +53,54 @@ class _Stored(msgspec.Struct, frozen=True):
     """A row of `checkpoints`."""
 
     id: int
+    previous_hash: bytes
     hash: bytes
     heads: str
 
 
 async def stored(connection: Connection) -> str:
-    """Each stored checkpoint is the hash of its heads, and each head is a link of the chain."""
+    """Each stored checkpoint follows the one before, and each of its heads is a link."""
     decoder = msgspec.json.Decoder(Heads)
     links = _Links(connection)
     rows = await open_stream(connection, QUERIES["verify_checkpoints"], _Stored)
+    number, digest = 0, GENESIS
     while (row := await rows.next()) is not None:
-        key: dict[str, object] = {"id": row.id}
-        try:
-            heads = _heads(decoder.decode(row.heads))
-        except msgspec.DecodeError as error:
-            raise Disagreement(
-                "checkpoints", key, expected="heads as JSON", found=str(error)
-            ) from error
-        sealed = checkpoint_hash(heads)
-        if sealed != row.hash:
-            raise Disagreement(
-                "checkpoints",
-                key,
-                expected=f"hash {sealed.hex()}, as its heads give it,",
-                found=row.hash.hex(),
-            )
+        heads = _follows(row, number + 1, digest, decoder)
+        number, digest = row.id, row.hash
         await links.expect(heads, f"checkpoint {row.id}")
     await links.settle()
     return f"checkpoints: {rows.taken} stored, {links.compared} heads found in the chains"
+
+
+def _follows(
+    row: _Stored, number: int, previous_hash: bytes, decoder: msgspec.json.Decoder[Heads]
+) -> list[JournalHead]:
+    """The heads of a checkpoint that is number `number`, after the one of `previous_hash`."""
+    key: dict[str, object] = {"id": row.id}
+    if row.id != number:
+        raise Disagreement(
+            "checkpoints",
+            {"id": number},
+            expected=f"a checkpoint before checkpoint {row.id}",
+            found="none",
+        )
+    try:
+        heads = _heads(decoder.decode(row.heads))
+    except msgspec.DecodeError as error:
+        raise Disagreement(
+            "checkpoints", key, expected="heads as JSON", found=str(error)
+        ) from error
+    sealed = checkpoint_hash(previous_hash, number, heads)
+    for name, expected in (("previous_hash", previous_hash), ("hash", sealed)):
+        found: bytes = getattr(row, name)
+        if found != expected:
+            raise Disagreement(
+                "checkpoints",
+                key,
+                expected=f"{name} {expected.hex()}, from the checkpoint before and its heads,",
+                found=found.hex(),
+            )
+    return heads
 
 
 def anchored(path: Path) -> Check:
@@ -139,7 +164,8 @@ def _checkpoint(decoder: msgspec.json.Decoder[AnchorLine], text: bytes, place: s
         line = decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AnchorDamaged(f"{place} is damaged: {error}") from error
-    if checkpoint_hash(_heads(line.heads)).hex() != line.hash:
+    sealed = checkpoint_hash(bytes.fromhex(line.previous), line.id, _heads(line.heads))
+    if sealed.hex() != line.hash:
         raise AnchorDamaged(f"{place} is damaged: its hash is not that of its heads")
     return line
 

@@ -62,9 +62,12 @@ def link(
     )
 
 
-def checkpoint_hash(heads: Iterable[JournalHead]) -> bytes:
-    """One hash over all chains' heads, in merchant order."""
-    digest = sha256()
+def checkpoint_hash(previous_hash: bytes, number: int, heads: Iterable[JournalHead]) -> bytes:
+    """One hash over a checkpoint's heads, in merchant order, and over all checkpoints before it.
+
+    Each lists the heads that moved, so together they cover where every chain stands.
+    """
+    digest = sha256(length_prefixed([previous_hash, b"%d" % number]))
     for head in sorted(heads, key=lambda row: row.merchant_id):
         digest.update(encode_row(head))
     return digest.digest()

@@ -99,8 +99,23 @@ SELECT pg_notify('bursar_wake', $1)
 -- name: journal_heads_all
 SELECT merchant_id, seq, link_seq, hash FROM journal_heads ORDER BY merchant_id
 
+-- name: take_seal
+-- One session seals at a time, and ends to be the one with its connection. The key is arbitrary.
+SELECT pg_try_advisory_lock(4027026002)
+
+-- name: notice_loss_of_sealer
+-- Where the sealer's machine is gone, its session would else keep the lock for hours.
+SELECT set_config('tcp_keepalives_idle', '10', false),
+       set_config('tcp_keepalives_interval', '5', false),
+       set_config('tcp_keepalives_count', '3', false)
+
+-- name: last_checkpoint
+SELECT id, hash FROM checkpoints ORDER BY id DESC LIMIT 1
+
 -- name: insert_checkpoint
-INSERT INTO checkpoints (hash, heads, at) VALUES ($1, $2, clock_timestamp()) RETURNING id, at
+INSERT INTO checkpoints (id, previous_hash, hash, heads, at)
+VALUES ($1, $2, $3, $4, clock_timestamp())
+RETURNING at
 
 -- name: journal_of_subject
 SELECT seq, kind, actor, correlation_id, at, body
@@ -150,7 +165,7 @@ ORDER BY merchant_id, seq
 LIMIT 1
 
 -- name: verify_checkpoints
-SELECT id, hash, heads FROM checkpoints ORDER BY id
+SELECT id, previous_hash, hash, heads FROM checkpoints ORDER BY id
 
 -- name: verify_checkpoint_hashes
 SELECT id, hash FROM checkpoints WHERE id = ANY($1::bigint[])

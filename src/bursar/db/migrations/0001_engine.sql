@@ -56,8 +56,10 @@ CREATE TABLE deliveries (
     PRIMARY KEY (sink, merchant_id, seq)
 );
 
+-- One sealer at a time numbers them without gaps. `heads` are those that moved.
 CREATE TABLE checkpoints (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id bigint PRIMARY KEY CHECK (id > 0),
+    previous_hash bytea NOT NULL CHECK (length(previous_hash) = 32),
     hash bytea NOT NULL CHECK (length(hash) = 32),
     heads text NOT NULL,
     at timestamptz NOT NULL
@@ -79,6 +81,8 @@ CREATE TRIGGER no_truncate BEFORE TRUNCATE ON journal_links
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON checkpoints
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON checkpoints
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 INSERT INTO journal_heads VALUES ('platform', 0, 0, decode(repeat('00', 32), 'hex'));
 
