@@ -4,7 +4,7 @@ In this order, so that nobody learns or costs anything before they are known.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -14,12 +14,15 @@ from starlette.types import Receive, Scope
 from bursar.api import idempotency
 from bursar.api.deps import Deps
 from bursar.api.errors import (
+    OBJECT_EXPECTED,
     BodyTimeout,
     BodyTooLarge,
+    InvalidField,
     MalformedJson,
     MalformedRequest,
     UnsupportedMediaType,
 )
+from bursar.api.query import check_query, parameters_of
 from bursar.api.strict_json import read_json
 from bursar.engine.model import Origin
 from bursar.engine.model import Request as IdempotentRequest
@@ -42,6 +45,8 @@ class Access(msgspec.Struct, frozen=True):
     body_optional: bool = False
     refuses: tuple[type[BursarError], ...] = ()
     """How this route in particular can refuse, for its description."""
+    query: Mapping[str, bool] = {}
+    """The parameters that its query may have: may each be repeated?"""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -64,7 +69,8 @@ def access(
     """Declare on an endpoint what its route asks. A route without it can't be made."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        endpoint.__dict__["access"] = Access(action, write, body_optional, refuses)
+        query = parameters_of(endpoint)
+        endpoint.__dict__["access"] = Access(action, write, body_optional, refuses, query)
         return endpoint
 
     return mark
@@ -84,8 +90,9 @@ class ReadRequest(Request):
 async def admit(request: Request, asked: Access, action: Action) -> tuple[Request, Call]:
     """The call behind a request, and the request with its body read if the route writes.
 
-    Raises `Unauthorized`, `Forbidden`, `MerchantScopeRequired`; for a write also what
-    `idempotency.read_key`, `read_body` and `read_json` raise.
+    Raises `Unauthorized`, `Forbidden`, `MerchantScopeRequired` and `InvalidParameter`; for a write
+    also what `idempotency.read_key`, `read_body` and `read_json` raise, and `InvalidField` for a
+    body that is no object.
     """
     scope = request.scope
     deps: Deps = scope["app"].state.deps
@@ -95,6 +102,7 @@ async def admit(request: Request, asked: Access, action: Action) -> tuple[Reques
         raise Forbidden(f"The role {principal.role} may not do {action}.")
     if principal.merchant_id is None:
         raise MerchantScopeRequired("Use an API key of the merchant.")
+    check_query(request, asked.query)
     origin = Origin(principal.person_id, scope["correlation_id"])
     if not asked.write:
         return request, Call(deps, principal, principal.merchant_id, origin)
@@ -160,15 +168,18 @@ async def _authenticate(scope: Scope, deps: Deps) -> Principal:
     return principal
 
 
-def _parse(scope: Scope, raw: bytes, *, optional: bool) -> Any:
+def _parse(scope: Scope, raw: bytes, *, optional: bool) -> dict[str, Any] | None:
     if not raw:
         if optional:
             return None
-        raise MalformedJson("The body is empty.", pointer="")
+        raise MalformedJson("The body is empty: an object is expected.", pointer="")
     types = _headers(scope, b"content-type")
     if len(types) != 1 or not _is_json(types[0].decode("latin-1")):
         raise UnsupportedMediaType("Send the body as application/json.")
-    return read_json(raw)
+    value = read_json(raw)
+    if not isinstance(value, dict):
+        raise InvalidField(OBJECT_EXPECTED, pointer="")
+    return value
 
 
 def _is_json(content_type: str) -> bool:

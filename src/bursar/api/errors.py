@@ -35,6 +35,8 @@ from bursar.kit.problem import MEDIA_TYPE, problem_bytes
 
 log = structlog.get_logger(__name__)
 
+OBJECT_EXPECTED: Final = "An object is expected."
+_NO_OBJECT: Final = frozenset({"model_type", "model_attributes_type", "dict_type"})
 _ERRORS_SHOWN_MAX: Final = 20
 _DATABASE_ERRORS: Final[tuple[type[Exception], ...]] = (
     *CONNECTION_ERRORS,
@@ -216,6 +218,8 @@ def _sentence(fault: Mapping[str, Any]) -> str:
         return "This is not known here."
     if kind == "missing":
         return "This is required."
+    if kind in _NO_OBJECT:
+        return OBJECT_EXPECTED
     text = str(fault["msg"]).removeprefix("Value error, ")
     return text if text.endswith(".") else f"{text}."
 

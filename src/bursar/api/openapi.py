@@ -17,7 +17,7 @@ from bursar.kit.problem import MEDIA_TYPE
 SUMMARY: Final = "Payouts that are sent once, and books that are exact."
 
 _ADMISSION: Final = (Unauthorized, Forbidden, MerchantScopeRequired)
-_READING: Final = (errors.DatabaseUnavailable, errors.InternalError)
+_READING: Final = (errors.InvalidParameter, errors.DatabaseUnavailable, errors.InternalError)
 _WRITING: Final = (
     errors.IdempotencyKeyMissing,
     errors.IdempotencyKeyInvalid,

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bursar.api.admission import Access, Call, ReadRequest, admit
 from bursar.api.errors import first_fault
 from bursar.api.openapi import described
+from bursar.api.query import check_query
 from bursar.identity.model import Action
 from bursar.kit.crashpoints import Side, Step
 
@@ -55,7 +56,12 @@ class Route(APIRoute):
         handle = super().get_route_handler()
         asked, action = self.access, self.access.action
         if action is None:
-            return handle
+
+            async def check_and_handle(request: Request) -> Response:
+                check_query(request, asked.query)
+                return await handle(request)
+
+            return check_and_handle
 
         async def admit_and_handle(request: Request) -> Response:
             admitted, call = await admit(request, asked, action)

@@ -6,7 +6,6 @@ from typing import Any
 from fastapi import FastAPI, Response
 
 from bursar.api.admission import access
-from bursar.api.errors import InvalidParameter
 from bursar.api.fields import CurrencyCode
 from bursar.api.replies import document_response, reply_response
 from bursar.api.requests import FundBody
@@ -26,9 +25,7 @@ async def accounts(call: Admitted) -> Response:
     return document_response({"data": [_account(one) for one in found], "books": books_of(found)})
 
 
-@access(
-    Action.ACCOUNTS_FUND, write=True, refuses=(InvalidParameter, UnknownAccount, BalanceTooLarge)
-)
+@access(Action.ACCOUNTS_FUND, write=True, refuses=(UnknownAccount, BalanceTooLarge))
 async def fund_account(call: Admitted, currency: CurrencyCode, body: FundBody) -> Response:
     """Book money as if it had come in. Only the sandbox has this."""
     deps = call.deps

@@ -7,7 +7,7 @@ import msgspec
 from fastapi import FastAPI, Query, Response
 
 from bursar.api.admission import access
-from bursar.api.errors import InvalidField, InvalidParameter
+from bursar.api.errors import InvalidField
 from bursar.api.pagination import decode_cursor, encode_cursor
 from bursar.api.replies import document_response, reply_response
 from bursar.api.requests import CancelBody, PayoutBody, PayoutQuery
@@ -74,7 +74,7 @@ async def create_payout(call: Admitted, body: PayoutBody) -> Response:
     return reply_response(reply)
 
 
-@access(Action.PAYOUTS_READ, refuses=(InvalidParameter,))
+@access(Action.PAYOUTS_READ)
 async def list_of_payouts(call: Admitted, query: Annotated[PayoutQuery, Query()]) -> Response:
     """The merchant's payouts, newest first, a page at a time."""
     after = None if query.cursor is None else decode_cursor(query.cursor, prefix="po")
