@@ -17,6 +17,7 @@ from bursar.db.roles import (
     WORKER,
     Dsns,
 )
+from bursar.db.scram import is_verifier_of, make_verifier
 
 _QUERIES = load_queries(__file__)
 _EMPTY_TEMPLATE = "template1"
@@ -25,12 +26,16 @@ _EMPTY_TEMPLATE = "template1"
 async def ensure_roles(admin: Connection, passwords: Mapping[str, str]) -> None:
     """Create what is missing of the roles, and set every role's password and timeouts.
 
-    `admin` may create roles. Running it again changes nothing but the passwords.
+    `admin` may create roles. Passwords go as verifiers. Who may read those that are there (a
+    superuser) sets only what differs, so running it again changes nothing.
     """
+    readable: bool = await admin.fetchval(_QUERIES["verifiers_are_readable"])
     for role, timeouts in ROLE_TIMEOUTS.items():
         if not await admin.fetchval(_QUERIES["role_exists"], role):
             await _run_text(admin, "create_role_text", role)
-        await _run_text(admin, "role_password_text", role, passwords[role])
+        known = await admin.fetchval(_QUERIES["role_verifier"], role) if readable else None
+        if known is None or not is_verifier_of(known, passwords[role]):
+            await _run_text(admin, "role_password_text", role, make_verifier(passwords[role]))
         for name, value in (
             ("statement_timeout", timeouts.statement),
             ("lock_timeout", timeouts.lock),

@@ -15,7 +15,14 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1);
 -- Role names and passwords cannot be parameters of CREATE ROLE: the server quotes them.
 SELECT format('CREATE ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE', $1::text);
 
+-- name: verifiers_are_readable
+SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT');
+
+-- name: role_verifier
+SELECT rolpassword FROM pg_authid WHERE rolname = $1;
+
 -- name: role_password_text
+-- The second parameter is a verifier, never a password.
 SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text);
 
 -- name: role_setting_text
