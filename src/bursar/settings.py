@@ -1,9 +1,14 @@
 """Settings: read once at start from the environment (`BURSAR_*`), then handed in, never global.
 
 Secrets are `SecretStr`, so no log line or traceback shows them. The sandbox has well-known
-secrets of its own; production refuses to start with them.
+secrets of its own; production refuses to start with them. A variable that is not known is refused
+too: a misspelt one would leave its default in force, and nobody would hear of it.
 """
 
+import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -22,6 +27,21 @@ from bursar.kit.crashpoints import parse_crash_point
 SANDBOX_BANK_API_KEY: Final = "sandbox-bank-key"
 SANDBOX_BANK_WEBHOOK_SECRET: Final = "sandbox-bank-webhook-secret"  # noqa: S105 - public by design
 _SANDBOX_SECRETS: Final = frozenset({SANDBOX_BANK_API_KEY, SANDBOX_BANK_WEBHOOK_SECRET})
+_PREFIX: Final = "BURSAR_"
+_READ_ELSEWHERE: Final = frozenset(
+    {
+        *("BURSAR_API_URL", "BURSAR_API_KEY"),  # the options of `bursar pay`
+        "BURSAR_SUPERVISOR_PID",  # told to children of `bursar up`
+        # the second provider: docs/wire/offramp.md
+        *("BURSAR_OFFRAMP_URL", "BURSAR_OFFRAMP_API_KEY", "BURSAR_OFFRAMP_WEBHOOK_SECRET"),
+    }
+)
+# What Kubernetes tells every pod of a service called `bursar` or `bursar-…`.
+_SERVICE_LINK: Final = re.compile(
+    r"BURSAR(?:_[A-Z0-9]+)*_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?"
+    r"|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)\Z"
+)
+_SERVICE_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
 
 class SettingsInvalid(ValueError):
@@ -124,11 +144,40 @@ def load_settings(**overrides: Any) -> Settings:
     Raises `SettingsInvalid`; its lines name the variable and never repeat a secret's value.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    problems = _unknown_variables(os.environ)
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
-        problems = [_line(fault["loc"], fault["msg"]) for fault in error.errors()]
+        problems += [_line(fault["loc"], fault["msg"]) for fault in error.errors()]
+    else:
+        if not problems:
+            return settings
     raise SettingsInvalid(problems)
+
+
+def known_variables() -> frozenset[str]:
+    """The names with our prefix that something of ours reads."""
+    return _READ_ELSEWHERE | {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """A line for each variable with our prefix that nothing reads. Names have no case here."""
+    known = known_variables()
+    lines = []
+    for name in sorted(environment):
+        upper = name.upper()
+        if not upper.startswith(_PREFIX) or upper in known:
+            continue
+        if not _is_service_link(upper, environment[name]):
+            nearest = get_close_matches(upper, sorted(known), n=1, cutoff=0)[0]
+            lines.append(f"{name}: there is no such setting; the nearest is {nearest}")
+    return lines
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    if _SERVICE_LINK.match(name):
+        return True
+    return name.endswith("_PORT") and _SERVICE_ADDRESS.match(value) is not None
 
 
 def _line(location: tuple[int | str, ...], message: str) -> str:

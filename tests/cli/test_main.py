@@ -54,6 +54,8 @@ def test_help_is_quick() -> None:
         (("frobnicate",), {}, 2, "No such command 'frobnicate'"),
         (("doctor",), {"BURSAR_MODE": "x"}, 1, "BURSAR_MODE: "),
         (("up", "--api-port", "0"), {}, 1, "BURSAR_API_PORT: "),
+        (("doctor",), {"BURSAR_MDOE": "x"}, 1, "BURSAR_MDOE: there is no such setting"),
+        (("up",), {"BURSAR_SIMPORT": "1"}, 1, "the nearest is BURSAR_SIM_PORT"),
         (("up", "--data-dir", "/dev/null/x"), {}, 1, "/dev/null/x cannot be used"),
     ],
 )

@@ -1,10 +1,14 @@
 """Settings come from the environment, are checked at once, and show no secret."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
-from bursar.settings import Settings, SettingsInvalid, load_settings
+from bursar.settings import Settings, SettingsInvalid, known_variables, load_settings
+
+ROOT = Path(__file__).parents[2]
 
 PRODUCTION = {
     "BURSAR_MODE": "production",
@@ -110,3 +114,64 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"{settings} {settings!r} {settings.model_dump()} {invalid.value} {invalid.value!r}"
     for secret in ("hunter2", "k-6f1d", "w-93aa"):
         assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("BURSAR_WORKER_CONCURENCY", "BURSAR_WORKER_CONCURRENCY"),
+        ("BURSAR_BANK_APIKEY", "BURSAR_BANK_API_KEY"),
+        ("BURSAR_DATADIR", "BURSAR_DATA_DIR"),
+        ("BURSAR_APIPORT", "BURSAR_API_PORT"),
+        ("bursar_mod", "BURSAR_MODE"),
+    ],
+)
+def test_a_misspelt_variable_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    """Else its default is in force and nobody hears of it. Its value is not shown (F65)."""
+    with pytest.raises(SettingsInvalid) as invalid:
+        load(monkeypatch, {name: "hunter2"})
+    assert invalid.value.problems == [f"{name}: there is no such setting; the nearest is {nearest}"]
+
+
+def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown names and bad values together."""
+    with pytest.raises(SettingsInvalid) as invalid:
+        load(monkeypatch, {"BURSAR_MDOE": "production", "BURSAR_API_PORT": "x", "BURSAR_Q": ""})
+    names = [line.partition(":")[0] for line in invalid.value.problems]
+    assert names == ["BURSAR_MDOE", "BURSAR_Q", "BURSAR_API_PORT"]
+
+
+def test_every_name_that_is_written_down_is_known() -> None:
+    """What the supervisor, the simulator, the benchmarks, the tests and the documents use."""
+    name = re.compile(r"\bBURSAR_[A-Z][A-Z0-9_]*[A-Z0-9]\b")
+    places = [ROOT / "README.md", ROOT / "dev"]
+    for folder in ("src", "tests", "bench", "docs"):
+        places += [p for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".md", ".sh"}]
+    # These two misspell on purpose.
+    misspelling = {Path(__file__), Path(__file__).with_name("test_main.py")}
+    used = {
+        found
+        for place in places
+        if place not in misspelling
+        for found in name.findall(place.read_text(encoding="utf-8"))
+    }
+    assert len(used) > 20
+    assert used - known_variables() == set()
+
+
+def test_what_kubernetes_tells_a_pod_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service called `bursar` must not keep its own pods from starting."""
+    links = {
+        "BURSAR_SERVICE_HOST": "10.0.0.1",
+        "BURSAR_SERVICE_PORT": "8026",
+        "BURSAR_SERVICE_PORT_HTTP": "8026",
+        "BURSAR_PORT": "tcp://10.0.0.1:8026",
+        "BURSAR_PORT_8026_TCP": "tcp://10.0.0.1:8026",
+        "BURSAR_PORT_8026_TCP_PROTO": "tcp",
+        "BURSAR_PORT_8026_TCP_PORT": "8026",
+        "BURSAR_PORT_8026_TCP_ADDR": "10.0.0.1",
+        "BURSAR_CONSOLE_SERVICE_HOST": "10.0.0.2",
+    }
+    assert load(monkeypatch, links).api_port == 8026
