@@ -28,8 +28,12 @@ class Lane:
         poll_s: float,
         wake: asyncio.Event | None = None,
         excludes: bool = True,
+        rest_s: float | None = None,
     ) -> None:
-        """`excludes`: the queue's statement takes the keys in flight, to leave them out."""
+        """`excludes`: the queue's statement takes the keys in flight, to leave them out.
+
+        A key whose job failed is left alone for `rest_s`, or for `poll_s` if that is None.
+        """
         self._store = store
         self._queue = queue
         self._handler = handler
@@ -37,6 +41,7 @@ class Lane:
         self._poll_s = poll_s
         self._wake = wake or asyncio.Event()
         self._excludes = excludes
+        self._rest_s = poll_s if rest_s is None else rest_s
         self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._draining = False
 
@@ -96,7 +101,7 @@ class Lane:
             await self._handler(key)
         except Exception:
             log.exception("job_failed", queue=self._queue, key=key)
-            # Not at once again: the key stays out of the queue for a poll interval.
-            await asyncio.sleep(self._poll_s)
+            # Not at once again: the key stays out of the queue for a while.
+            await asyncio.sleep(self._rest_s)
         finally:
             del self._in_flight[key]

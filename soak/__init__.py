@@ -1,0 +1,1 @@
+"""Seeded schedules of faults over the real product, under a virtual clock."""

@@ -1,0 +1,120 @@
+"""The merchants' own programs: they ask, ask again under the same key, and try what they may not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+from soak.asgi import Answer
+from soak.faces import KEYS, PLACES
+from soak.swarm import Plan
+from soak.world import World
+
+IBAN = "DE89370400440532013000"
+TRIES_MAX = 30
+DONE = frozenset({200, 201, 202, 400, 401, 403, 404, 409, 422})
+
+
+class Clients:
+    """All clients of a schedule, and what they were told."""
+
+    def __init__(self, world: World, alive: Callable[[], list[str]]) -> None:
+        """`alive` names the places where a process stands now."""
+        self._world = world
+        self._alive = alive
+        self.replies: dict[tuple[int, str], tuple[int, bytes]] = {}
+        """The first final answer to each (merchant, key)."""
+        self.payouts: dict[int, str] = {}
+        """By plan: the payout that the client knows that it has."""
+        self.waiting = 0
+
+    def start(self) -> None:
+        """Set them to work."""
+        for plan in self._world.swarm.plans:
+            self.waiting += 1
+            self._world.go(self._follow(plan))
+
+    async def _follow(self, plan: Plan) -> None:
+        world = self._world
+        await asyncio.sleep(plan.at_s)
+        key, body = f"k-{plan.number}", self._body(plan)
+        if world.strikes("client.same_key_at_once"):
+            world.go(self._ask(plan, "/payouts", key, body))
+        answer = await self._ask(plan, "/payouts", key, body)
+        if answer is not None and answer.status == 201:
+            payout_id = json.loads(answer.body)["id"]
+            self.payouts[plan.number] = payout_id
+            world.note(f"client{plan.number}", f"has {payout_id}")
+            await self._bother(plan, key, body, payout_id)
+        self.waiting -= 1
+
+    async def _bother(self, plan: Plan, key: str, body: bytes, payout_id: str) -> None:
+        world, name = self._world, f"p{plan.number}"
+        if world.strikes("client.cancels"):
+            await asyncio.sleep(world.tape.uniform(f"{name}.cancel", 0.0, 8.0))
+            answer = await self._ask(plan, f"/payouts/{payout_id}/cancel", f"c-{plan.number}", b"{}")
+            self._expect(answer, {200, 409}, "I11", "cancel")
+        if world.strikes("client.same_key_again"):
+            await asyncio.sleep(world.tape.uniform(f"{name}.again", 0.0, 8.0))
+            await self._ask(plan, "/payouts", key, body)
+        if world.strikes("client.same_reference"):
+            answer = await self._ask(plan, "/payouts", f"r-{plan.number}", body)
+            self._expect(answer, {409}, "I9", "the same reference under another key")
+        if world.strikes("client.other_body"):
+            other = self._body(plan, amount=plan.amount + 1)
+            answer = await self._post(plan, "/payouts", key, other)
+            self._expect(answer, {422}, "I10", "the same key with another body")
+
+    def _expect(self, answer: Answer | None, wanted: set[int], number: str, what: str) -> None:
+        if answer is not None and answer.status not in wanted:
+            self._world.broken(number, f"{what} was answered {answer.status}")
+
+    async def _ask(self, plan: Plan, path: str, key: str, body: bytes) -> Answer | None:
+        """Ask under a key until there is a final answer: the same one each time (I10)."""
+        answer = await self._post(plan, path, key, body)
+        if answer is None:
+            return None
+        told = (answer.status, answer.body)
+        first = self.replies.setdefault((plan.merchant, key), told)
+        if first != told:
+            self._world.broken("I10", f"{key}: {first} and then {told}")
+        return answer
+
+    async def _post(self, plan: Plan, path: str, key: str, body: bytes) -> Answer | None:
+        world = self._world
+        headers = {
+            "authorization": f"Bearer {KEYS[plan.merchant].text}",
+            "idempotency-key": key,
+            "content-type": "application/json",
+        }
+        pause_s = 0.2
+        for _ in range(TRIES_MAX):
+            places = self._alive()
+            if places:
+                place = PLACES[world.tape.pick("client.place", places)]
+                answer = await place.serve("POST", path, headers, body)
+                if answer is not None:
+                    world.note(f"client{plan.number}", f"POST {key}: {answer.status}")
+                    if answer.status >= 500 and answer.status != 503:
+                        world.broken("I10", f"{path} was answered {answer.status}: {answer.body!r}")
+                    if answer.status in DONE:
+                        return answer
+            await asyncio.sleep(world.tape.uniform("client.pause", pause_s, 2 * pause_s))
+            pause_s = min(pause_s * 2, 5.0)
+        return None
+
+    def _body(self, plan: Plan, *, amount: int | None = None) -> bytes:
+        body: dict[str, object] = {
+            "reference": f"INV-{plan.number}",
+            "amount": plan.amount if amount is None else amount,
+            "currency": plan.currency,
+            "beneficiary": {"name": "Ada Lovelace", "iban": IBAN},
+            "max_retries": plan.max_retries,
+            "priority": plan.priority,
+        }
+        if plan.due_in_s:
+            due = self._world.clock.wall() + timedelta(seconds=plan.due_in_s)
+            body["due_at"] = due.isoformat()
+        return json.dumps(body).encode()

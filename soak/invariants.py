@@ -1,0 +1,272 @@
+"""What must hold after every commit, by this file's own arithmetic.
+
+The checker folds what each transaction wrote. It trusts no counter, state or proof of the rows:
+it compares them with sums, steps and sends that it kept itself. Numbers are those of
+docs/failures.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from bursar.engine.memory import MemoryStore
+from bursar.ledger.model import ACCOUNTS, HOLDS, Account, Transfer
+from bursar.payouts.model import ATTEMPTS, Attempt, Payout
+from bursar.rails.contracts import CONTRACTS
+from soak.loop import T0
+from soak.store import Commit
+from soak.wire import Wire
+from soak.world import World
+
+HELD = frozenset({"funds_locked", "in_review", "sending", "sent"})
+OPEN = frozenset({"sending", "unknown", "accepted"})
+COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
+
+
+def _legal_steps() -> frozenset[tuple[str, str]]:
+    """The hand-written table of the payout's machine."""
+    path = Path(__file__).parents[1] / "tests" / "tables" / "payout_machine.txt"
+    lines = [
+        line.split()
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+    return frozenset(
+        (line[0], target) for line in lines[1:] for target in line[1:] if target != "."
+    )
+
+
+LEGAL = _legal_steps()
+
+
+class Checker:
+    """Sees every commit of a schedule."""
+
+    def __init__(self, world: World, wire: Wire, memory: MemoryStore) -> None:
+        self._world = world
+        self._wire = wire
+        self.memory = memory
+        self.sums: dict[str, Counter[str]] = defaultdict(Counter)
+        self.pending: dict[str, Transfer] = {}
+        self.transfers: dict[str, list[Transfer]] = defaultdict(list)
+        """By payout."""
+        self.references: dict[tuple[str, str], str] = {}
+        self.heads: dict[str, tuple[int, int, bytes]] = {}
+        self.attempts: dict[str, dict[str, Attempt]] = defaultdict(dict)
+        self.payouts: dict[str, Payout] = {}
+        self.keys: dict[tuple[str, str], str] = {}
+        """Whose a provider's key is: (provider, key) to payout."""
+        self._said: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._known: set[str] = set()
+
+    def commit(self, commit: Commit) -> None:
+        """Take in one transaction and check all that it touched."""
+        touched: set[str] = set()
+        for table, row in commit.inserted:
+            self._insert(table.name, row, commit, touched)
+        for table, before, row in commit.updated:
+            self._update(table.name, before, row, touched)
+        for payout_id in touched:
+            self._payout(payout_id)
+        self._accounts(commit)
+
+    def _insert(self, table: str, row: Any, commit: Commit, touched: set[str]) -> None:
+        match table:
+            case "transfers":
+                self._transfer(row)
+            case "accounts":
+                self.sums[row.address] = Counter({c: getattr(row, c) for c in COUNTERS})
+            case "payouts":
+                self._reference(row)
+                self._step(None, row)
+                touched.add(row.id)
+            case "attempts":
+                self.keys[row.provider, row.provider_key] = row.payout_id
+                self._successor(row)
+                self.attempts[row.payout_id][row.id] = row
+                touched.add(row.payout_id)
+            case "journal":
+                self._entry(commit, row)
+            case "journal_links":
+                self._link(row)
+            case _:
+                pass
+
+    def _update(self, table: str, before: Any, row: Any, touched: set[str]) -> None:
+        match table:
+            case "payouts":
+                self._step(before, row)
+                touched.add(row.id)
+            case "attempts":
+                self.attempts[row.payout_id][row.id] = row
+                touched.add(row.payout_id)
+            case "holds":
+                if before.state != "active":
+                    self._broken("I4", f"{row.id} ended as {before.state}, then as {row.state}")
+                touched.add(row.subject_id)
+            case _:
+                pass
+
+    def _broken(self, invariant: str, detail: str) -> None:
+        self._world.broken(invariant, detail)
+
+    # Books
+
+    def _transfer(self, row: Transfer) -> None:
+        accounts = self.memory.tables[ACCOUNTS.name]
+        for side in (row.debit, row.credit):
+            account: Account | None = accounts.get(side)
+            if account is None or account.currency != row.currency:
+                self._broken("I1", f"{row.id}: {side} is no account in {row.currency}")
+        if row.amount <= 0 or row.debit == row.credit:
+            self._broken("I1", f"{row.id} moves {row.amount} from {row.debit} to {row.credit}")
+        self.transfers[row.subject_id].append(row)
+        debit, credit = self.sums[row.debit], self.sums[row.credit]
+        if row.kind == "pending":
+            self.pending[row.id] = row
+            debit["debits_pending"] += row.amount
+            credit["credits_pending"] += row.amount
+            return
+        if row.pending_id is not None:
+            reserved = self.pending.pop(row.pending_id, None)
+            if reserved is None:
+                self._broken("I4", f"{row.id} ends {row.pending_id} a second time")
+                return
+            self.sums[reserved.debit]["debits_pending"] -= reserved.amount
+            self.sums[reserved.credit]["credits_pending"] -= reserved.amount
+            if row.kind == "post" and row.amount > reserved.amount:
+                self._broken("I3", f"{row.id} posts more than was held")
+        if row.kind in {"post", "posted"}:
+            debit["debits_posted"] += row.amount
+            credit["credits_posted"] += row.amount
+
+    def _accounts(self, commit: Commit) -> None:
+        """I2, I3 and I26 of every account that this commit wrote."""
+        for table, _, row in commit.updated:
+            if table.name != ACCOUNTS.name:
+                continue
+            made = self.sums[row.address]
+            for counter in COUNTERS:
+                if getattr(row, counter) != made[counter]:
+                    had = getattr(row, counter)
+                    self._broken("I2", f"{row.address} {counter}: {had}, not {made[counter]}")
+            if row.limited and row.debits_pending + row.debits_posted > row.credits_posted:
+                self._broken("I3", f"{row.address} owes")
+            if row.role == "available":
+                held = sum(leg.amount for leg in self.pending.values() if leg.debit == row.address)
+                if held != row.debits_pending:
+                    self._broken("I3", f"{row.address} holds {row.debits_pending}, not {held}")
+            if row.role == "receivable":
+                self._receivable(row)
+
+    def _receivable(self, row: Account) -> None:
+        found = [
+            incident
+            for incident in self.memory.tables.get("incidents", {}).values()
+            if incident.subject_id == row.address
+            and incident.kind == "merchant_owes"
+            and incident.closed_at is None
+        ]
+        owed = row.debits_posted - row.credits_posted
+        told = [incident.amount for incident in found]
+        if told != ([owed] if owed else []):
+            self._broken("I26", f"{row.address} is {owed}, the open incidents say {told}")
+
+    # Payouts
+
+    def _reference(self, row: Payout) -> None:
+        owner = self.references.setdefault((row.merchant_id, row.reference), row.id)
+        if owner != row.id:
+            self._broken("I9", f"{row.reference} names {owner} and {row.id}")
+
+    def _step(self, before: Payout | None, row: Payout) -> None:
+        """I11: one step of the table at a time, versions without gaps."""
+        self.payouts[row.id] = row
+        came, version = (before.state, before.version) if before else ("created", 0)
+        if row.version == version and row.state == came:
+            return
+        said = self._said.pop(row.id, [])
+        for step in said:
+            if (step["from"], step["to"]) not in LEGAL:
+                self._broken("I11", f"{row.id}: {step['from']} to {step['to']}")
+            if step["from"] != came or step["version"] != version + 1:
+                self._broken("I11", f"{row.id}: version {step['version']} after {version}")
+            came, version = step["to"], step["version"]
+        if (came, version) != (row.state, row.version):
+            self._broken("I12", f"{row.id} is {row.state} {row.version}, the journal {came}")
+
+    def _entry(self, commit: Commit, row: Any) -> None:
+        body = json.loads(row.body)
+        if row.kind.startswith("payout.") and "to" in body:
+            self._said[row.subject_id].append(body)
+        self._world.note(commit.node, f"{row.kind} {row.subject_id[-6:]} {_short(body)}")
+
+    def _payout(self, payout_id: str) -> None:
+        """I4 and I6 of one payout."""
+        payout = self.payouts.get(payout_id)
+        if payout is None:
+            return
+        holds = [
+            hold
+            for hold in self.memory.tables[HOLDS.name].values()
+            if hold.subject_id == payout_id and hold.state == "active"
+        ]
+        if len(holds) != (payout.state in HELD):
+            self._broken("I4", f"{payout_id} is {payout.state} with {len(holds)} active holds")
+        active = {hold.id for hold in holds}
+        going = [row for row in self.attempts[payout_id].values() if row.state in OPEN]
+        if len(going) > 1:
+            self._broken("I6", f"{payout_id} has {len(going)} open attempts")
+        for attempt in going:
+            if attempt.hold_id not in active:
+                self._broken("I4", f"{attempt.id} is {attempt.state}, its hold has ended")
+        if (payout.state in {"sending", "sent"}) != bool(going):
+            self._broken("I6", f"{payout_id} is {payout.state} with {len(going)} open attempts")
+
+    def _successor(self, row: Attempt) -> None:
+        """I7: a further attempt, only after proof about each earlier one.
+
+        What left is taken from the network, not from the attempt's own columns.
+        """
+        for earlier in self.attempts[row.payout_id].values():
+            if earlier.state in OPEN or earlier.state in {"paid", "returned"}:
+                self._broken("I7", f"{row.id} follows {earlier.id}, which is {earlier.state}")
+            window = timedelta(seconds=CONTRACTS[earlier.provider].finality_window_s)
+            for send in self._wire.sends.get((earlier.provider, earlier.provider_key), ()):
+                closes = at(send.at) + window
+                if not send.clear and row.begun_at < closes:
+                    early = (closes - row.begun_at).total_seconds()
+                    self._broken("I7", f"{row.id} follows {earlier.id} {early:.3f} s too early")
+
+    # Chain
+
+    def _link(self, row: Any) -> None:
+        """I14: every link follows the one before."""
+        link, seq, before = self.heads.get(row.merchant_id, (0, 0, bytes(32)))
+        if row.merchant_id in self.heads or row.link_seq == 1:
+            follows = (link + 1, seq + 1, before)
+            if (row.link_seq, row.first_seq, row.previous_hash) != follows:
+                self._broken("I14", f"link {row.link_seq} of {row.merchant_id} follows {link}")
+        self.heads[row.merchant_id] = (row.link_seq, row.last_seq, row.hash)
+
+
+def at(virtual_s: float) -> datetime:
+    """A moment of the loop on the database's clock."""
+    return T0 + timedelta(seconds=virtual_s)
+
+
+def _short(body: dict[str, Any]) -> str:
+    told = ("from", "to", "code", "reason", "amount", "provider_reference", "cost")
+    return " ".join(f"{name}={body[name]}" for name in told if body.get(name) is not None)
+
+
+def rows_of(memory: MemoryStore, table: str) -> list[Any]:
+    """All rows of a table."""
+    return list(memory.tables.get(table, {}).values())
+
+
+__all__ = ["ATTEMPTS", "Checker", "at", "rows_of"]

@@ -1,0 +1,376 @@
+"""One seeded schedule: faults, then calm, then the checks of the end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import structlog
+
+from bursar.bootstrap import RULES
+from bursar.engine.group import Submission, execute_group, raise_or_value
+from bursar.engine.model import Command, Origin
+from bursar.identity.commands import CreateMerchant
+from bursar.kit.crashpoints import Side, Step
+from bursar.kit.ids import SeededIds
+from bursar.ledger.commands import FundAccount
+from bursar.payouts.memory import new_store
+from bursar.rails.bank import webhooks as bank_webhooks
+from bursar.rails.bank.adapter import BankRail
+from bursar.rails.port import PayoutRail, WebhookVerifier
+from bursar_sim.providers import Knobs
+from bursar_sim.providers import Provider, build
+from soak.clients import Clients
+from soak.faces import PLACES, merchant_id
+from soak.invariants import Checker, at
+from soak.judgement import judge, unfinished
+from soak.loop import VirtualLoop
+from soak.process import QUEUES, Killed, Node
+from soak.store import Commit, Database
+from soak.swarm import draw
+from soak.tape import Draws, Tape
+from soak.wire import NodePoster, NodeTransport, Wire
+from soak.world import Violation, World
+
+POINTS = [f"{step}:{side}" for step in Step for side in Side]
+PROVIDERS = ["bank"]
+LIVENESS_S = 6 * 3600.0
+QUIET_S = 90.0
+ORIGIN = Origin("per_soak", "cor_soak")
+
+
+class Result(msgspec.Struct):
+    """What became of a schedule."""
+
+    seed: int
+    violation: Violation | None
+    digest: str
+    fired: Counter[str]
+    reached: Counter[str]
+    crashed: Counter[str]
+    draws: Draws
+    lines: list[str]
+    commits: int
+    virtual_s: float
+    ends: Counter[str]
+
+
+class Schedule:
+    """All parts of one schedule, wired. Implements `process.Platform`."""
+
+    def __init__(self, loop: VirtualLoop, tape: Tape) -> None:
+        self.world = World(loop, tape, draw(tape, POINTS, PROVIDERS))
+        memory = new_store(self.world.clock)
+        self.wire = Wire(self.world)
+        self.checker = Checker(self.world, self.wire, memory)
+        self.database = Database(memory, self._committed)
+        self.commits = 0
+        self.lives = Counter[str]()
+        self.nodes: dict[str, Node] = {}
+        self.told: set[tuple[str, str]] = set()
+        self.providers: dict[str, Provider] = {
+            name: build(
+                name,
+                data=None,
+                seed=tape.seed & 0x7FFFFFFF,
+                knobs=Knobs(**self.world.swarm.knobs[name]),
+                clock=self.world.clock,
+                poster=NodePoster(self.world, name, self._webhook),
+                workers=4,
+            )
+            for name in PROVIDERS
+        }
+        self.clients = Clients(self.world, self._alive)
+
+    # Platform
+
+    def rails_of(self, node: Node) -> Mapping[str, PayoutRail]:
+        """See `process.Platform`."""
+        bank = NodeTransport(self.wire, node, "bank", self.providers["bank"].app)
+        return {"bank": BankRail(bank, api_key="sandbox-bank-key")}
+
+    def verifiers(self) -> Mapping[str, WebhookVerifier]:
+        """See `process.Platform`."""
+        return {"bank": bank_webhooks}
+
+    def wake(self, topics: frozenset[str]) -> None:
+        """Notify every process, if the notification is not lost; polling finds it anyway."""
+        for topic in sorted(topics):
+            for name in sorted(self.nodes):
+                if not self.world.strikes("wake.lost"):
+                    delay = self.world.tape.uniform("wake.delay", 0.0005, 0.005)
+                    self._ring(name, topic, delay)
+
+    def poll(self, node: Node, queue: str, after_s: float) -> None:
+        """See `process.Platform`."""
+        self._ring(node.name, queue, after_s)
+
+    def respawn(self, node: Node) -> None:
+        """See `process.Platform`."""
+        delay = self.world.tape.uniform("respawn.after", 0.0, self.world.swarm.respawn_s)
+        self.world.loop.call_later(delay, self.spawn, node.name)
+
+    # Life
+
+    def spawn(self, name: str) -> None:
+        """Start a process in this place."""
+        if self.world.over.is_set():
+            return
+        self.lives[name] += 1
+        node = Node(self, name, self.lives[name])
+        self.nodes[name] = node
+        PLACES[name].occupy(node, self.verifiers(), self.world.swarm.fee_bps)
+        self.world.note(node.label, "starts")
+        node.start()
+
+    def _alive(self) -> list[str]:
+        return [name for name in sorted(self.nodes) if self.nodes[name].alive]
+
+    def _ring(self, name: str, queue: str, after_s: float) -> None:
+        def ring() -> None:
+            node = self.nodes.get(name)
+            if node is not None and node.alive:
+                node.wakes[queue].set()
+
+        self.world.loop.call_later(max(after_s, 0.0), ring)
+
+    async def _webhook(self, headers: dict[str, str], body: bytes) -> int | None:
+        places = self._alive()
+        if not places:
+            return None
+        place = PLACES[self.world.tape.pick("hook.place", places)]
+        answer = await place.serve("POST", "/webhooks/provider", headers, body)
+        if answer is None:
+            return None
+        if answer.status == 200:
+            self._tell(body)
+        return answer.status
+
+    def _tell(self, body: bytes) -> None:
+        event = json.loads(body)
+        data = event["data"]
+        key = data.get("end_to_end_id") or data.get("client_reference")
+        if event["type"].endswith(("returned", "refunded")):
+            self.told.add((key, "return"))
+
+    # Database
+
+    def _committed(self, commit: Commit) -> None:
+        self.commits += 1
+        self.checker.commit(commit)
+        for table, row in commit.inserted:
+            self._alarm(table.name, row)
+        for table, _, row in commit.updated:
+            self._alarm(table.name, row)
+
+    def _alarm(self, table: str, row: Any) -> None:
+        """Let every process look at a queue when a row of it falls due, as its polling would."""
+        for queue, moment in _due(table, row):
+            wait = (moment - at(self.world.loop.time())).total_seconds()
+            for name in ("A", "B"):
+                poll_s = self.world.swarm.poll_s * self.world.tape.unit(f"poll.{queue}")
+                self._ring(name, queue, max(wait, 0.0) + 0.001 + poll_s)
+
+    # Phases
+
+    async def play(self) -> None:
+        """Safety, calm, liveness, judgement."""
+        world = self.world
+        await self._found()
+        for provider in self.providers.values():
+            provider.start()
+        for name in ("A", "B"):
+            self.spawn(name)
+        self.clients.start()
+        if world.swarm.rates["node.killed"]:
+            world.go(self._reaper())
+        await self._pass(world.swarm.safety_s)
+        self._calm()
+        deadline = world.loop.time() + LIVENESS_S
+        while not world.over.is_set():
+            await self._pass(QUIET_S)
+            if not self.clients.waiting and not unfinished(self.checker):
+                break
+            if world.loop.time() > deadline:
+                left = unfinished(self.checker)
+                world.broken("I22", "; ".join(left[:3]) or "a client waits for ever")
+        await self._pass(QUIET_S)
+        self._count_knobs()
+        if not world.over.is_set():
+            judge(world, self.checker, self.providers, self.told)
+
+    async def _pass(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.world.over.wait(), seconds)
+
+    def _calm(self) -> None:
+        world = self.world
+        world.note("world", "faults end")
+        world.swarm.calm()
+        for provider in self.providers.values():
+            provider.knobs = Knobs(decline=0.0)
+        for node in self.nodes.values():
+            node.clock.skew_s = 0.0
+
+    async def _reaper(self) -> None:
+        """Kill processes between the named points, too."""
+        world = self.world
+        while world.swarm.kills_max:
+            await asyncio.sleep(world.tape.uniform("reaper.pause", 0.3, 4.0))
+            alive = self._alive()
+            if alive and world.crashed.total() < world.swarm.kills_max and world.strikes(
+                "node.killed"
+            ):
+                world.crashed["anywhere"] += 1
+                self.nodes[world.tape.pick("reaper.node", alive)].kill("anywhere")
+
+    def _count_knobs(self) -> None:
+        for provider in self.providers.values():
+            for knob, times in provider.fired().items():
+                self.world.fired[f"knob.{knob}"] += times
+
+    async def _found(self) -> None:
+        """Merchants, accounts and money, before anything can go wrong."""
+        swarm = self.world.swarm
+        ids = SeededIds(self.world.tape.seed)
+        commands: list[Command[Any]] = []
+        for number in range(swarm.merchants):
+            commands.append(
+                CreateMerchant(
+                    origin=ORIGIN,
+                    merchant_id=merchant_id(number),
+                    name=f"Merchant {number}",
+                    currencies=("EUR", "USDC"),
+                    payout_fee_bps=swarm.fee_bps,
+                )
+            )
+            commands.extend(
+                FundAccount(
+                    origin=ORIGIN,
+                    merchant_id=merchant_id(number),
+                    currency=currency,
+                    amount=swarm.funds,
+                )
+                for currency in ("EUR", "USDC")
+            )
+        for command in commands:
+            await self._do(command, ids)
+
+    async def _do(self, command: Command[Any], ids: SeededIds) -> None:
+        session = await self.database.memory.begin()
+        commit = Commit("found", session.now)
+        verdicts, changes = await execute_group(
+            [Submission(command)], session, group_id=ids.new("grp"), ids=ids, rules=RULES
+        )
+        raise_or_value(verdicts[0])  # type: ignore[arg-type] - nothing here is undecided
+        tables = self.database.memory.tables
+        for table, rows in changes.inserts.items():
+            commit.inserted.extend((table, row) for row in rows)
+        for table, rows in changes.updates.items():
+            before = tables.get(table.name, {})
+            commit.updated.extend((table, before.get(table.key_of(row)), row) for row in rows)
+        await session.commit()
+        self.checker.commit(commit)
+
+
+def _due(table: str, row: Any) -> Iterator[tuple[str, datetime]]:
+    """The queues that a row will be due in, and when."""
+    if table == "payouts" and row.state == "funds_locked":
+        if row.next_attempt_at is not None:
+            yield "payouts", row.next_attempt_at
+        yield "expiries", row.expires_at
+    elif table == "attempts":
+        if row.state == "sending":
+            yield "leases", row.lease_until
+        if row.inquire_at is not None:
+            yield "inquiries", row.inquire_at
+        if row.resend_at is not None and "resends" in QUEUES:
+            yield "resends", row.resend_at
+    elif table == "inbox" and row.next_try_at is not None:
+        yield "inbox", row.next_try_at
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """No logging: what a schedule tells is its trace."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger("critical"), cache_logger_on_first_use=False
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def run(
+    seed: int, *, draws: Draws | None = None, dropped: frozenset[int] = frozenset()
+) -> Result:
+    """Play one schedule: that of a seed, or of a recorded tape. Call within `silence`."""
+    loop = VirtualLoop()
+    tape = Tape(seed, draws, dropped=dropped)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        asyncio.set_event_loop(loop)
+        schedule = Schedule.__new__(Schedule)
+
+        async def play() -> None:
+            schedule.__init__(loop, tape)  # type: ignore[misc] - made inside the running loop
+            await schedule.play()
+
+        loop.run_until_complete(play())
+        result = _result(schedule, tape)
+        loop.run_until_complete(_end(schedule))
+        return result
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+        if collecting:
+            gc.enable()
+
+
+async def _end(schedule: Schedule) -> None:
+    schedule.world.over.set()
+    for provider in schedule.providers.values():
+        await provider.close()
+    for node in schedule.nodes.values():
+        node.alive = True  # what hangs at a port may go on, to be cancelled
+    own = asyncio.current_task()
+    for _ in range(8):
+        tasks = [task for task in asyncio.all_tasks() if task is not own]
+        if not tasks:
+            break
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=1.0)
+    for task in asyncio.all_tasks():
+        if task.done() and not task.cancelled():
+            task.exception()
+
+
+def _result(schedule: Schedule, tape: Tape) -> Result:
+    world = schedule.world
+    return Result(
+        seed=tape.seed,
+        violation=world.violation,
+        digest=world.digest(),
+        fired=world.fired,
+        reached=world.reached,
+        crashed=world.crashed,
+        draws=tape.taken,
+        lines=world.lines(),
+        commits=schedule.commits,
+        virtual_s=world.loop.time(),
+        ends=Counter(payout.state for payout in schedule.checker.payouts.values()),
+    )
+
+
+__all__ = ["Killed", "Result", "run", "silence", "timedelta"]

@@ -1,0 +1,162 @@
+"""What kind of run a seed is: which faults may happen how often, and what is asked of the product.
+
+Each fault's rate is drawn from {0, 0, U(0, max), max}: some runs have one fault only, some all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from soak.tape import Tape
+
+FAULTS = {
+    # The database, as a process meets it.
+    "db.slow": 0.2,
+    "db.away": 0.08,
+    "db.conflict": 0.08,
+    "db.refused_commit": 0.05,
+    "db.cut_applied": 0.06,
+    "db.cut_lost": 0.06,
+    "db.tombstone_unheard": 0.3,
+    # The network between us and the providers.
+    "net.connect_refused": 0.15,
+    "net.request_lost": 0.15,
+    "net.reply_lost": 0.2,
+    "net.reset_mid_body": 0.12,
+    "net.reply_cut_short": 0.12,
+    "net.slow": 0.25,
+    "net.stall_before": 0.1,
+    "net.stall_after": 0.1,
+    # The network between the providers and us.
+    "hook.lost": 0.3,
+    "hook.reply_lost": 0.2,
+    "hook.slow": 0.3,
+    # The processes.
+    "node.killed": 0.15,
+    "wake.lost": 0.5,
+    # The clients.
+    "client.same_key_again": 0.3,
+    "client.same_key_at_once": 0.2,
+    "client.same_reference": 0.2,
+    "client.other_body": 0.2,
+    "client.cancels": 0.4,
+}
+"""Every fault of ours with its highest rate."""
+
+KNOBS = {
+    "accept_async": 1.0,
+    "decline": 0.3,
+    "decline_later": 0.3,
+    "insufficient_funds": 0.3,
+    "timeout_executed": 0.4,
+    "timeout_not_executed": 0.3,
+    "return_rate": 0.4,
+    "webhook_duplicate": 0.6,
+    "webhook_lost": 0.4,
+}
+"""The providers' knobs that are rates, with their highest."""
+
+SECONDS = {"settle_delay_s": 3.0, "late_s": 3.0, "return_delay_s": 30.0, "hold_s": 5.0}
+"""Those that are durations."""
+
+
+@dataclass
+class Plan:
+    """One payout that a client will ask for, and what else it will do about it."""
+
+    number: int
+    merchant: int
+    amount: int
+    currency: str
+    at_s: float
+    due_in_s: float
+    max_retries: int
+    priority: str
+
+
+@dataclass
+class Swarm:
+    """The drawn options of one seed. `rates` are by the names of `FAULTS`."""
+
+    rates: dict[str, float]
+    knobs: dict[str, dict[str, float]]
+    crash_targets: frozenset[str]
+    crash_rate: float
+    kills_max: int
+    skew_max_s: float
+    poll_s: float
+    respawn_s: float
+    merchants: int
+    funds: int
+    fee_bps: int
+    safety_s: float
+    plans: list[Plan] = field(default_factory=list)
+
+    def calm(self) -> None:
+        """End all faults of ours."""
+        self.rates = dict.fromkeys(self.rates, 0.0)
+        self.crash_targets = frozenset()
+        self.kills_max = 0
+
+
+def _rate(tape: Tape, name: str, top: float) -> float:
+    kind = tape.unit(f"rate.{name}")
+    if kind < 0.5:
+        return 0.0
+    return top * tape.unit(f"rate.{name}") if kind < 0.75 else top
+
+
+def _knobs(tape: Tape, provider: str) -> dict[str, float]:
+    drawn = {name: _rate(tape, f"{provider}.{name}", top) for name, top in KNOBS.items()}
+    fates = ("decline", "decline_later", "insufficient_funds")
+    fates += ("timeout_executed", "timeout_not_executed")
+    total = sum(drawn[name] for name in fates)
+    if total > 1:
+        drawn |= {name: drawn[name] / total for name in fates}
+    for name, top in SECONDS.items():
+        drawn[name] = _rate(tape, f"{provider}.{name}", top)
+    return drawn
+
+
+def draw(tape: Tape, points: list[str], providers: list[str]) -> Swarm:
+    """The options of a tape. `points` are all names of crash points."""
+    crashing = tape.unit("crash.mode") >= 0.5
+    targets = frozenset(
+        tape.pick("crash.target", points) for _ in range(1 + tape.below("crash.targets", 4))
+    )
+    swarm = Swarm(
+        rates={name: _rate(tape, name, top) for name, top in FAULTS.items()},
+        knobs={provider: _knobs(tape, provider) for provider in providers},
+        crash_targets=targets if crashing else frozenset(),
+        crash_rate=tape.uniform("crash.rate", 0.02, 0.5),
+        kills_max=1 + tape.below("crash.kills", 4),
+        skew_max_s=_rate(tape, "clock.skew", 330.0),
+        poll_s=tape.uniform("poll", 0.05, 1.5),
+        respawn_s=tape.uniform("respawn", 0.1, 12.0),
+        merchants=1 + tape.below("merchants", 3),
+        funds=tape.pick("funds", (1_000_000, 100_000, 700, 250)),
+        fee_bps=tape.pick("fee", (20, 0, 500)),
+        safety_s=tape.uniform("safety", 8.0, 40.0),
+    )
+    count = 1 + tape.below("payouts", 6)
+    spread = tape.pick("arrivals", (1.0, 0.0, 10.0))
+    for number in range(count):
+        plan = _plan(tape, number, swarm, spread)
+        if number not in tape.dropped:
+            swarm.plans.append(plan)
+    return swarm
+
+
+def _plan(tape: Tape, number: int, swarm: Swarm, spread: float) -> Plan:
+    name = f"p{number}"
+    due = tape.unit(f"{name}.due")
+    return Plan(
+        number=number,
+        merchant=tape.below(f"{name}.merchant", swarm.merchants),
+        amount=tape.pick(f"{name}.amount", (100, 101, 250, 1)),
+        currency=tape.pick(f"{name}.currency", ("EUR", "EUR", "USDC")),
+        at_s=spread * tape.unit(f"{name}.at"),
+        due_in_s=0.0 if due < 0.8 else 60.0 * (due - 0.8),
+        max_retries=tape.pick(f"{name}.retries", (2, 0, 1, 3)),
+        priority=tape.pick(f"{name}.priority", ("standard", "batch", "instant")),
+    )

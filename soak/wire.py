@@ -1,0 +1,146 @@
+"""The network: between a process and the providers, and from the providers back to us."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from bursar.rails.transport import START_TOO_LATE, Request, Response, TransportFailure
+from bursar_sim.callback import NoReply, Unreachable
+from soak import asgi
+from soak.process import Node
+from soak.world import World
+
+
+class Send(msgspec.Struct):
+    """One instruction that was put on the wire, as the network saw it.
+
+    `clear`: we heard a complete reply; else anything may have become of it.
+    """
+
+    at: float
+    clear: bool = False
+
+
+class Wire:
+    """What the network knows that nobody else does: which instruction left when."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.sends: dict[tuple[str, str], list[Send]] = {}
+
+    def begun(self, provider: str, key: str) -> Send:
+        """An instruction's first byte leaves now."""
+        send = Send(self.world.loop.time())
+        self.sends.setdefault((provider, key), []).append(send)
+        return send
+
+
+class NodeTransport:
+    """A process's way to one provider. Implements `rails.transport.Transport`."""
+
+    def __init__(self, wire: Wire, node: Node, provider: str, app: Any) -> None:
+        self._wire = wire
+        self._world = wire.world
+        self._node = node
+        self._provider = provider
+        self._app = app
+
+    async def send(self, request: Request) -> Response:
+        """The reply, or how the exchange failed; the request may arrive all the same."""
+        world, node = self._world, self._node
+        await node.forever()
+        if world.strikes("net.stall_before"):
+            await self._stall()
+        late = request.must_start_before
+        if late is not None and node.clock.monotonic() >= late:
+            world.fired["net.start_too_late"] += 1
+            raise TransportFailure(request_bytes_written=False, reason=START_TOO_LATE)
+        if world.strikes("net.connect_refused"):
+            raise TransportFailure(request_bytes_written=False, reason="connect_failed")
+        sent = None
+        if request.method == "POST":
+            key = request.headers["Idempotency-Key"]
+            sent = self._wire.begun(self._provider, key)
+        try:
+            reply = await self._exchange(request, request.deadline_s)
+        except TransportFailure as failure:
+            world.note(node.label, f"{request.method} {self._provider}: {failure.reason}")
+            raise
+        else:
+            if sent is not None:
+                sent.clear = reply.status < 500
+            world.note(node.label, f"{request.method} {self._provider}: {reply.status}")
+        finally:
+            if world.strikes("net.stall_after"):
+                await self._stall()
+            await node.forever()
+        return reply
+
+    async def _stall(self) -> None:
+        """The process stands still: stopped, swapped out, or its machine suspended."""
+        await asyncio.sleep(self._world.tape.uniform("net.stall", 0.0, 9.0))
+        await self._node.forever()
+
+    async def _exchange(self, request: Request, deadline_s: float) -> Response:
+        world = self._world
+        if world.strikes("net.request_lost"):
+            await asyncio.sleep(deadline_s)
+            raise TransportFailure(request_bytes_written=True, reason="deadline_exceeded")
+        # What left is the network's: neither our patience nor our life can call it back.
+        served = world.go(self._serve(request))
+        done, _ = await asyncio.wait({served}, timeout=deadline_s)
+        if not done or served.exception() is not None:
+            reason = "connection_reset" if done else "deadline_exceeded"
+            raise TransportFailure(request_bytes_written=True, reason=reason)
+        answer: asgi.Answer = served.result()
+        if world.strikes("net.reply_lost"):
+            await asyncio.sleep(deadline_s)
+            raise TransportFailure(request_bytes_written=True, reason="deadline_exceeded")
+        if world.strikes("net.reset_mid_body"):
+            raise TransportFailure(request_bytes_written=True, reason="connection_reset")
+        body = answer.body
+        if world.strikes("net.reply_cut_short"):
+            body = body[: world.tape.below("net.cut_at", max(len(body), 1))]
+        return Response(status=answer.status, headers=answer.headers, body=body)
+
+    async def _serve(self, request: Request) -> asgi.Answer:
+        await asyncio.sleep(self._delay(request.deadline_s))
+        return await asgi.call(
+            self._app, request.method, request.path, request.headers, request.body
+        )
+
+    def _delay(self, deadline_s: float) -> float:
+        """A request arrives within the client's deadline: after it the connection is closed."""
+        world = self._world
+        top = deadline_s * 0.99 if world.strikes("net.slow") else 0.005
+        return world.tape.uniform("net.delay", 0.0005, top)
+
+
+class NodePoster:
+    """The providers' way to us. Implements `bursar_sim.callback.Poster`."""
+
+    def __init__(self, world: World, provider: str, receive: Any) -> None:
+        """`receive(headers, body)` is one of our processes: the status, or None if it died."""
+        self._world = world
+        self._provider = provider
+        self._receive = receive
+
+    async def post(self, headers: Mapping[str, str], body: bytes) -> int:
+        """The status of one delivery. Raises `Unreachable` or `NoReply`."""
+        world = self._world
+        top = 3.0 if world.strikes("hook.slow") else 0.01
+        await asyncio.sleep(world.tape.uniform("hook.delay", 0.0005, top))
+        if world.strikes("hook.lost"):
+            await asyncio.sleep(1.0)
+            raise NoReply("lost on the way")
+        status: int | None = await self._receive(dict(headers), body)
+        if status is None:
+            raise Unreachable("nobody listens")
+        world.note(self._provider, f"event: {status}")
+        if world.strikes("hook.reply_lost"):
+            raise NoReply("the reply was lost")
+        return status
