@@ -14,12 +14,15 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 import uvloop
 from msgspec.structs import replace
 
+from bursar.db.durability import assert_not_owner
 from bursar.db.embedded import EmbeddedPostgres
+from bursar.db.migrate import assert_migrated, migrate, read_migrations
 from bursar.db.pool import Pool, open_pool
 from bursar.db.prepare import prepare, role_dsns
 from bursar.db.queries import load_queries
@@ -39,7 +42,7 @@ from bursar.identity.errors import MerchantExists
 from bursar.identity.model import Role, issue_key
 from bursar.identity.store import KeyCache, KeyLine, find_principal, list_api_keys
 from bursar.incidents import model as incidents
-from bursar.kit.clock import SystemClock
+from bursar.kit.clock import Clock, SystemClock
 from bursar.kit.crashpoints import CrashPoints, NoCrash, parse_crash_point
 from bursar.kit.errors import BursarError
 from bursar.kit.ids import SystemIds, SystemRandomness, new_secret
@@ -49,6 +52,8 @@ from bursar.ledger.store import QUERIES as LEDGER_QUERIES
 from bursar.payouts import model as payouts
 from bursar.payouts.store import QUERIES as PAYOUT_QUERIES
 from bursar.rails.bank import webhooks as bank_webhooks
+from bursar.rails.offramp import webhooks as offramp_webhooks
+from bursar.rails.port import PayoutRail, WebhookVerifier
 from bursar.settings import Settings
 from bursar.worker.relay import FILE_SINK
 
@@ -82,6 +87,12 @@ QUERIES: Mapping[str, str] = {
     **PAYOUT_QUERIES,
 }
 
+
+VERIFIERS: Mapping[str, WebhookVerifier] = {
+    bank_webhooks.PROVIDER_ID: bank_webhooks,
+    offramp_webhooks.PROVIDER_ID: offramp_webhooks,
+}
+"How each provider signs and words its events."
 
 class UnknownRole(BursarError):
     """The name is no role that a key can have."""
@@ -125,6 +136,30 @@ async def prepare_database(settings: Settings, server: EmbeddedPostgres | None) 
 
 
 def process_dsn(settings: Settings, role: str) -> str:
+async def migrate_database(settings: Settings) -> int:
+    """`bursar migrate`: make the database of `DATABASE_URL` fit this code; returns its migration.
+
+    Its user is an admin who may create roles, or bursar_owner once they are there: then only the
+    migrations are applied, in the database that the address names. Raises what `migrate` raises.
+    """
+    url = _given_url(settings)
+    if urlsplit(url).username == OWNER:
+        await migrate(url)
+    else:
+        await prepare_database(settings, None)
+    return len(read_migrations())
+
+
+async def assert_fit_to_serve(pool: Pool) -> None:
+    """Refuse to serve as the schema's owner, or on a schema that is not this code's.
+
+    Raises UnsafeDatabase or MigrationFailed. That commits are durable, the pool has seen to.
+    """
+    async with pool.acquire() as connection:
+        await assert_not_owner(connection)
+        await assert_migrated(connection)
+
+
     """How a process reaches the database as `role`. Holds a password: never log it.
 
     With `DATABASE_URL`, the role's password is the one that `bursar up` made in the data
@@ -276,14 +311,21 @@ async def _serve_api(settings: Settings) -> None:
     clock, crash = SystemClock(), _crash_points(settings)
     dsn = own_dsn(settings, API)
     async with open_engine(settings, dsn, name="bursar api", crash=crash) as wired:
-        secret = settings.bank_webhook_secret.get_secret_value()
+        await assert_fit_to_serve(wired.pool)
+        secrets = {
+            bank_webhooks.PROVIDER_ID: settings.bank_webhook_secret,
+            offramp_webhooks.PROVIDER_ID: settings.offramp_webhook_secret,
+        }
         deps = Deps(
             engine=wired.engine,
             pool=wired.pool,
             keys=KeyCache(partial(find_principal, wired.pool), clock),
             clock=clock,
             ids=SystemIds(),
-            webhooks={"bank": WebhookSource(secret, bank_webhooks)},
+            webhooks={
+                provider: WebhookSource(secrets[provider].get_secret_value(), verifier)
+                for provider, verifier in VERIFIERS.items()
+            },
             mode=settings.mode,
             body_bytes_max=settings.body_bytes_max,
             crash=crash,
@@ -310,8 +352,6 @@ def serve_worker(settings: Settings) -> None:
 async def _serve_worker(settings: Settings) -> None:
     from bursar.payouts.jobs import Jobs
     from bursar.payouts.store import PostgresReads
-    from bursar.rails.bank.adapter import BankRail
-    from bursar.rails.transport import HttpxTransport
     from bursar.worker.main import TOPICS, Worker
 
     clock, ids, dsn = SystemClock(), SystemIds(), own_dsn(settings, WORKER)
@@ -319,17 +359,15 @@ async def _serve_worker(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    transport = HttpxTransport(
-        settings.provider_url, clock=clock, connections_max=settings.worker_concurrency * 2
-    )
-    rail = BankRail(transport, api_key=settings.bank_api_key.get_secret_value())
+    rails_open = _open_rails(settings, clock)
     engine = open_engine(settings, dsn, name="bursar worker", crash=crash)
-    async with transport, engine as wired, _housekeeping_pool(dsn) as housekeeping:
+    async with rails_open as rails, engine as wired, _housekeeping_pool(dsn) as housekeeping:
+        await assert_fit_to_serve(wired.pool)
         jobs = Jobs(
             engine=wired.engine,
             reads=PostgresReads(wired.pool),
-            rails={rail.name: rail},
-            verifiers={rail.name: bank_webhooks},
+            rails={rail.name: rail for rail in rails},
+            verifiers=VERIFIERS,
             clock=clock,
             ids=ids,
             randomness=SystemRandomness(),
@@ -351,6 +389,25 @@ async def _serve_worker(settings: Settings) -> None:
 
 
 @asynccontextmanager
+@asynccontextmanager
+async def _open_rails(settings: Settings, clock: Clock) -> AsyncIterator[tuple[PayoutRail, ...]]:
+    """The ways out, in order of preference, for as long as the block lasts."""
+    from bursar.rails.bank.adapter import BankRail
+    from bursar.rails.offramp.adapter import OfframpRail
+    from bursar.rails.transport import HttpxTransport
+
+    connections = settings.worker_concurrency * 2
+    bank = HttpxTransport(settings.provider_url, clock=clock, connections_max=connections)
+    offramp = HttpxTransport(
+        settings.offramp_provider_url, clock=clock, connections_max=connections
+    )
+    async with bank, offramp:
+        yield (
+            BankRail(bank, api_key=settings.bank_api_key.get_secret_value()),
+            OfframpRail(offramp, api_key=settings.offramp_api_key.get_secret_value()),
+        )
+
+
 async def _housekeeping_pool(dsn: str) -> AsyncIterator[Pool]:
     """Connections that no due work waits for: the sealer keeps one of them."""
     pool = await open_pool(dsn, size=2, name="bursar worker housekeeping")

@@ -26,14 +26,21 @@ from bursar.kit.crashpoints import parse_crash_point
 
 SANDBOX_BANK_API_KEY: Final = "sandbox-bank-key"
 SANDBOX_BANK_WEBHOOK_SECRET: Final = "sandbox-bank-webhook-secret"  # noqa: S105 - public by design
-_SANDBOX_SECRETS: Final = frozenset({SANDBOX_BANK_API_KEY, SANDBOX_BANK_WEBHOOK_SECRET})
+SANDBOX_OFFRAMP_API_KEY: Final = "sandbox-offramp-key"
+SANDBOX_OFFRAMP_WEBHOOK_SECRET: Final = "sandbox-offramp-webhook-secret"  # noqa: S105 - as above
+SANDBOX_SECRETS: Final = frozenset(
+    {
+        *(SANDBOX_BANK_API_KEY, SANDBOX_BANK_WEBHOOK_SECRET),
+        *(SANDBOX_OFFRAMP_API_KEY, SANDBOX_OFFRAMP_WEBHOOK_SECRET),
+    }
+)
+_PROVIDERS: Final = ("bank", "offramp")
 _PREFIX: Final = "BURSAR_"
 _READ_ELSEWHERE: Final = frozenset(
     {
         *("BURSAR_API_URL", "BURSAR_API_KEY"),  # the options of `bursar pay`
         "BURSAR_SUPERVISOR_PID",  # told to children of `bursar up`
         # the second provider: docs/wire/offramp.md
-        *("BURSAR_OFFRAMP_URL", "BURSAR_OFFRAMP_API_KEY", "BURSAR_OFFRAMP_WEBHOOK_SECRET"),
     }
 )
 # What Kubernetes tells every pod of a service called `bursar` or `bursar-…`.
@@ -81,6 +88,11 @@ class Settings(BaseSettings):
     bank_api_key: SecretStr = SecretStr(SANDBOX_BANK_API_KEY)
     bank_webhook_secret: SecretStr = SecretStr(SANDBOX_BANK_WEBHOOK_SECRET)
 
+    offramp_url: str | None = None
+    "Base URL of the off-ramp; the simulator's unless given."
+    offramp_api_key: SecretStr = SecretStr(SANDBOX_OFFRAMP_API_KEY)
+    offramp_webhook_secret: SecretStr = SecretStr(SANDBOX_OFFRAMP_WEBHOOK_SECRET)
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     engine_queue_max: int = Field(default=4096, ge=1, le=1_000_000)
@@ -110,12 +122,15 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _production_has_its_own_secrets(self) -> Self:
         if self.mode == "production":
-            for name in ("bank_api_key", "bank_webhook_secret"):
-                secret: SecretStr = getattr(self, name)
-                if secret.get_secret_value().strip() in {"", *_SANDBOX_SECRETS}:
-                    raise ValueError(f"BURSAR_{name.upper()} must be set in production mode")
-            if self.bank_url is None:
-                raise ValueError("BURSAR_BANK_URL must be set in production mode")
+            for provider in _PROVIDERS:
+                for name in (f"{provider}_api_key", f"{provider}_webhook_secret"):
+                    secret: SecretStr = getattr(self, name)
+                    if secret.get_secret_value().strip() in {"", *SANDBOX_SECRETS}:
+                        raise ValueError(f"BURSAR_{name.upper()} must be set in production mode")
+                if getattr(self, f"{provider}_url") is None:
+                    raise ValueError(
+                        f"BURSAR_{provider.upper()}_URL must be set in production mode"
+                    )
             if self.database_url is None and self.process_dsn is None:
                 raise ValueError("DATABASE_URL must be set in production mode")
             if self.crash_at is not None:
@@ -130,7 +145,20 @@ class Settings(BaseSettings):
     @property
     def provider_url(self) -> str:
         """Base URL of the bank, without a trailing slash."""
-        return (self.bank_url or f"http://{_reachable(self.sim_host)}:{self.sim_port}").rstrip("/")
+        return self._base_url(self.bank_url)
+
+    @property
+    def offramp_provider_url(self) -> str:
+        """Base URL of the off-ramp, without a trailing slash."""
+        return self._base_url(self.offramp_url)
+
+    @property
+    def simulates(self) -> bool:
+        """Whether a provider is simulated, because no address of a real one was given."""
+        return self.bank_url is None or self.offramp_url is None
+
+    def _base_url(self, given: str | None) -> str:
+        return (given or f"http://{_reachable(self.sim_host)}:{self.sim_port}").rstrip("/")
 
     @property
     def demo_file(self) -> Path:

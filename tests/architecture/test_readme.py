@@ -29,7 +29,10 @@ def test_the_readme_has_every_setting() -> None:
 def test_the_readme_has_the_default_of_every_setting() -> None:
     """The table is read instead of the code."""
     table = _section("Settings")
-    secrets = {"bank_api_key", "bank_webhook_secret"}
+    secrets = {
+        *("bank_api_key", "bank_webhook_secret"),
+        *("offramp_api_key", "offramp_webhook_secret"),
+    }
 
     missing = {
         name: field.default

@@ -15,6 +15,9 @@ PRODUCTION = {
     "BURSAR_BANK_URL": "https://bank.example/",
     "BURSAR_BANK_API_KEY": "k-6f1d",
     "BURSAR_BANK_WEBHOOK_SECRET": "w-93aa",
+    "BURSAR_OFFRAMP_URL": "https://offramp.example/",
+    "BURSAR_OFFRAMP_API_KEY": "k-02be",
+    "BURSAR_OFFRAMP_WEBHOOK_SECRET": "w-71cd",
     "DATABASE_URL": "postgresql://db.example/bursar",
 }
 
@@ -39,6 +42,8 @@ def test_defaults_are_a_sandbox_on_loopback() -> None:
     assert settings.mode == "sandbox"
     assert settings.api_url == "http://127.0.0.1:8026"
     assert settings.provider_url == "http://127.0.0.1:8028"
+    assert settings.offramp_provider_url == "http://127.0.0.1:8028"
+    assert settings.simulates
 
 
 def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +56,10 @@ def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_production_with_its_own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """The base URL has no slash at its end, whatever was given."""
-    assert load(monkeypatch, PRODUCTION).provider_url == "https://bank.example"
+    settings = load(monkeypatch, PRODUCTION)
+    assert settings.provider_url == "https://bank.example"
+    assert settings.offramp_provider_url == "https://offramp.example"
+    assert not settings.simulates
 
 
 @pytest.mark.parametrize(
@@ -71,6 +79,15 @@ def test_production_with_its_own_secrets(monkeypatch: pytest.MonkeyPatch) -> Non
             "BURSAR_BANK_API_KEY must be set in production mode",
         ),
         ({"BURSAR_BANK_URL": None}, "BURSAR_BANK_URL must be set in production mode"),
+        (
+            {"BURSAR_OFFRAMP_API_KEY": None},
+            "BURSAR_OFFRAMP_API_KEY must be set in production mode",
+        ),
+        (
+            {"BURSAR_OFFRAMP_WEBHOOK_SECRET": "sandbox-offramp-webhook-secret"},
+            "BURSAR_OFFRAMP_WEBHOOK_SECRET must be set in production mode",
+        ),
+        ({"BURSAR_OFFRAMP_URL": None}, "BURSAR_OFFRAMP_URL must be set in production mode"),
         ({"DATABASE_URL": None}, "DATABASE_URL must be set in production mode"),
     ],
 )
@@ -112,7 +129,7 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsInvalid) as invalid:
         load_settings()
     text = f"{settings} {settings!r} {settings.model_dump()} {invalid.value} {invalid.value!r}"
-    for secret in ("hunter2", "k-6f1d", "w-93aa"):
+    for secret in ("hunter2", "k-6f1d", "w-93aa", "k-02be", "w-71cd"):
         assert secret not in text
 
 

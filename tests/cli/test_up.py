@@ -93,6 +93,9 @@ def test_up_is_for_the_sandbox(tmp_path: Path) -> None:
         bank_url="https://bank.example",
         bank_api_key="k",
         bank_webhook_secret="w",
+        offramp_url="https://offramp.example",
+        offramp_api_key="k",
+        offramp_webhook_secret="w",
         database_url="postgresql://db/x",
     )
     with pytest.raises(CommandRefused, match="for the sandbox"):
@@ -158,7 +161,7 @@ def test_logs_are_set_aside_when_large(tmp_path: Path) -> None:
 
 
 def test_what_is_started(tmp_path: Path) -> None:
-    """Simulator, API, worker; no simulator where a bank is named; settings reach the children."""
+    """Simulator, API, worker; no simulator where all providers are named; children are told."""
     settings = load_settings(data_dir=tmp_path, api_port=9001, sim_port=9002)
     sim = SimOptions(seed=7, knobs=("timeout=0.05",))
     assert [spec.name for spec in child_specs(settings, sim)] == ["sim", "api", "worker"]
@@ -167,8 +170,11 @@ def test_what_is_started(tmp_path: Path) -> None:
         *("--seed", "7", "--callback", "http://127.0.0.1:9001/webhooks/provider"),
         *("--knob", "timeout=0.05"),
     ]
-    named = load_settings(data_dir=tmp_path, bank_url="http://bank.example")
+    bank, offramp = "http://bank.example", "http://offramp.example"
+    named = load_settings(data_dir=tmp_path, bank_url=bank, offramp_url=offramp)
     assert [spec.name for spec in child_specs(named, sim)] == ["api", "worker"]
+    half = load_settings(data_dir=tmp_path, bank_url=bank)
+    assert [spec.name for spec in child_specs(half, sim)] == ["sim", "api", "worker"]
 
 
 def test_each_child_gets_its_own_secrets_and_no_others(
@@ -182,6 +188,8 @@ def test_each_child_gets_its_own_secrets_and_no_others(
         "BURSAR_API_KEY": "key-secret",
         "BURSAR_BANK_API_KEY": "bank-secret",
         "BURSAR_BANK_WEBHOOK_SECRET": "hook-secret",
+        "BURSAR_OFFRAMP_API_KEY": "ramp-secret",
+        "BURSAR_OFFRAMP_WEBHOOK_SECRET": "ramp-hook-secret",
         "BURSAR_LOG_LEVEL": "debug",
         "AWS_SECRET_ACCESS_KEY": "cloud-secret",
     }
@@ -198,9 +206,10 @@ def test_each_child_gets_its_own_secrets_and_no_others(
             secret for secret in {"admin-secret", *known, *passwords.values()} if secret in text
         }
 
-    assert holds("sim") == {"bank-secret", "hook-secret"}
-    assert holds("api") - {"cloud-secret"} == {passwords[API], "hook-secret"}
-    assert holds("worker") - {"cloud-secret"} == {passwords[WORKER], "bank-secret"}
+    keys, hooks = {"bank-secret", "ramp-secret"}, {"hook-secret", "ramp-hook-secret"}
+    assert holds("sim") == keys | hooks
+    assert holds("api") - {"cloud-secret"} == {passwords[API], *hooks}
+    assert holds("worker") - {"cloud-secret"} == {passwords[WORKER], *keys}
     assert told["api"]["BURSAR_PROCESS_DSN"].startswith(f"postgresql://{API}:")
     assert told["worker"]["BURSAR_PROCESS_DSN"].startswith(f"postgresql://{WORKER}:")
     assert told["api"]["BURSAR_API_PORT"] == "9001"

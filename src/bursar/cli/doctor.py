@@ -10,7 +10,7 @@ from typing import Final
 from bursar.cli.ports import port_fault
 from bursar.db.binaries import choose_binaries, system_binaries, wheel_binaries
 from bursar.db.errors import PostgresNotFound
-from bursar.settings import SANDBOX_BANK_API_KEY, SANDBOX_BANK_WEBHOOK_SECRET, Settings
+from bursar.settings import SANDBOX_SECRETS, Settings
 
 _PYTHON_MIN: Final = (3, 11)
 _DISK_FREE_MIN: Final = 1 << 30
@@ -95,7 +95,7 @@ def _settings(settings: Settings) -> list[Finding]:
         if known is None:
             findings.append(Finding("ok", "setting", f"{name} = {value}"))
         else:
-            sandbox = known() in {SANDBOX_BANK_API_KEY, SANDBOX_BANK_WEBHOOK_SECRET}
+            sandbox = known() in SANDBOX_SECRETS
             shown = "the public sandbox secret" if sandbox else "set (hidden)"
             findings.append(Finding("ok", "setting", f"{name} = {shown}"))
     return findings

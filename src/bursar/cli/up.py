@@ -34,18 +34,18 @@ _PORT_WAIT_S: Final = 3.0
 _PORT_LOOK_S: Final = 0.1
 _GRACE_S: Final = 10.0
 _POSTGRES_LOOK_S: Final = 0.5
-_BANK_KEY: Final = "BURSAR_BANK_API_KEY"
-_WEBHOOK_SECRET: Final = "BURSAR_BANK_WEBHOOK_SECRET"  # noqa: S105 - a variable's name
+_PROVIDER_KEYS: Final = ("BURSAR_BANK_API_KEY", "BURSAR_OFFRAMP_API_KEY")
+_WEBHOOK_SECRETS: Final = ("BURSAR_BANK_WEBHOOK_SECRET", "BURSAR_OFFRAMP_WEBHOOK_SECRET")
 _SECRETS: Final = frozenset(
     {
         *("DATABASE_URL", "BURSAR_DATABASE_URL", "BURSAR_PROCESS_DSN"),
-        *("PGPASSWORD", "PGPASSFILE", "BURSAR_API_KEY", _BANK_KEY, _WEBHOOK_SECRET),
+        *("PGPASSWORD", "PGPASSFILE", "BURSAR_API_KEY", *_PROVIDER_KEYS, *_WEBHOOK_SECRETS),
     }
 )
 _SIM_NEEDS: Final = frozenset(
     {
         *("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
-        *(_BANK_KEY, _WEBHOOK_SECRET),
+        *(*_PROVIDER_KEYS, *_WEBHOOK_SECRETS),
     }
 )
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -53,7 +53,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class SimOptions:
-    """How the simulated bank behaves: its seed and `name=value` rates."""
+    """How the simulated providers behave: their seed and `name=value` rates."""
 
     seed: int = 1
     knobs: Sequence[str] = field(default=())
@@ -81,7 +81,7 @@ async def _serve(settings: Settings, sim: SimOptions) -> int:
 async def _await_ports(settings: Settings, clock: Clock) -> None:
     """Wait a little for ports that a killed predecessor is still giving up."""
     wanted = [("API", "--api-port", settings.api_host, settings.api_port)]
-    if settings.bank_url is None:
+    if settings.simulates:
         wanted.append(("simulator", "--sim-port", settings.sim_host, settings.sim_port))
         if settings.api_port == settings.sim_port:
             raise CommandRefused("--api-port and --sim-port must differ", code=2)
@@ -214,7 +214,7 @@ def process_environment(settings: Settings, role: str, *secrets: str) -> dict[st
 
 
 def sim_environment() -> dict[str, str]:
-    """The simulator is somebody else's process: it gets where Python is, and the bank's secrets."""
+    """The simulator is somebody else's process: it gets where Python is, and providers' secrets."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -224,7 +224,7 @@ def sim_environment() -> dict[str, str]:
 
 
 def child_specs(settings: Settings, sim: SimOptions) -> list[ChildSpec]:
-    """Simulator (unless the settings name a bank), API and worker, in the order of their start."""
+    """Simulator (unless the settings name all providers), API and worker, in order of start."""
     logs = settings.data_dir / "logs"
 
     def spec(
@@ -238,7 +238,7 @@ def child_specs(settings: Settings, sim: SimOptions) -> list[ChildSpec]:
         return ChildSpec(name, command, logs / f"{name}.log", healthy, environment)
 
     specs = []
-    if settings.bank_url is None:
+    if settings.simulates:
         specs.append(
             spec(
                 "sim",
@@ -248,8 +248,8 @@ def child_specs(settings: Settings, sim: SimOptions) -> list[ChildSpec]:
             )
         )
     host = "127.0.0.1" if settings.api_host in {"0.0.0.0", "::"} else settings.api_host  # noqa: S104 - a test
-    for_api = partial(process_environment, settings, API, _WEBHOOK_SECRET)
-    for_worker = partial(process_environment, settings, WORKER, _BANK_KEY)
+    for_api = partial(process_environment, settings, API, *_WEBHOOK_SECRETS)
+    for_worker = partial(process_environment, settings, WORKER, *_PROVIDER_KEYS)
     specs.append(spec("api", environment=for_api, port=(host, settings.api_port)))
     specs.append(spec("worker", environment=for_worker))
     return specs
@@ -290,6 +290,7 @@ def program() -> str:
 def banner(settings: Settings, api_key: str, took_s: float) -> str:
     """What runs where, the demo key, and what to do next."""
     bank = settings.provider_url + ("" if settings.bank_url else " (simulated)")
+    offramp = settings.offramp_provider_url + ("" if settings.offramp_url else " (simulated)")
     database = "of DATABASE_URL" if settings.database_url else f"embedded, in {settings.data_dir}"
     usual = settings.data_dir == Settings.model_fields["data_dir"].default
     where = "" if usual else f" --data-dir {settings.data_dir}"
@@ -300,6 +301,7 @@ def banner(settings: Settings, api_key: str, took_s: float) -> str:
             "",
             f"  API       {settings.api_url}   (described at /openapi.json)",
             f"  Bank      {bank}",
+            f"  Off-ramp  {offramp}",
             f"  Postgres  {database}",
             f"  Logs      {settings.data_dir / 'logs'}",
             f"  API key   {api_key}   (also in {settings.demo_file})",
