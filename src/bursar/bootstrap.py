@@ -87,12 +87,12 @@ QUERIES: Mapping[str, str] = {
     **PAYOUT_QUERIES,
 }
 
-
 VERIFIERS: Mapping[str, WebhookVerifier] = {
     bank_webhooks.PROVIDER_ID: bank_webhooks,
     offramp_webhooks.PROVIDER_ID: offramp_webhooks,
 }
 "How each provider signs and words its events."
+
 
 class UnknownRole(BursarError):
     """The name is no role that a key can have."""
@@ -135,7 +135,6 @@ async def prepare_database(settings: Settings, server: EmbeddedPostgres | None) 
     return await prepare(_given_url(settings), passwords=passwords)
 
 
-def process_dsn(settings: Settings, role: str) -> str:
 async def migrate_database(settings: Settings) -> int:
     """`bursar migrate`: make the database of `DATABASE_URL` fit this code; returns its migration.
 
@@ -160,6 +159,7 @@ async def assert_fit_to_serve(pool: Pool) -> None:
         await assert_migrated(connection)
 
 
+def process_dsn(settings: Settings, role: str) -> str:
     """How a process reaches the database as `role`. Holds a password: never log it.
 
     With `DATABASE_URL`, the role's password is the one that `bursar up` made in the data
@@ -389,7 +389,6 @@ async def _serve_worker(settings: Settings) -> None:
 
 
 @asynccontextmanager
-@asynccontextmanager
 async def _open_rails(settings: Settings, clock: Clock) -> AsyncIterator[tuple[PayoutRail, ...]]:
     """The ways out, in order of preference, for as long as the block lasts."""
     from bursar.rails.bank.adapter import BankRail
@@ -408,6 +407,7 @@ async def _open_rails(settings: Settings, clock: Clock) -> AsyncIterator[tuple[P
         )
 
 
+@asynccontextmanager
 async def _housekeeping_pool(dsn: str) -> AsyncIterator[Pool]:
     """Connections that no due work waits for: the sealer keeps one of them."""
     pool = await open_pool(dsn, size=2, name="bursar worker housekeeping")

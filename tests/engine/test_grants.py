@@ -30,6 +30,9 @@ GRANTS = """
     worker   S     journal_heads accounts holds payouts inbox
     auditor  S     journal journal_links transfers incidents merchants persons group_commits
     auditor  S     deliveries checkpoints journal_heads accounts holds payouts attempts
+    api      S     schema_migrations
+    worker   S     schema_migrations
+    auditor  S     schema_migrations
     auditor  S     idempotency_keys payout_references inbox provider_keys facts
 """
 LETTERS = {"SELECT": "S", "INSERT": "I", "UPDATE": "U", "DELETE": "D"}

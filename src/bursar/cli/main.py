@@ -96,6 +96,20 @@ def up(
 
 
 @app.command()
+def migrate(data_dir: DataDir = None) -> None:
+    """Make roles and schema on the Postgres of DATABASE_URL; `up` does so by itself."""
+    import asyncio
+
+    from bursar import bootstrap
+
+    settings = _settings(data_dir=data_dir)
+    if settings.database_url is None:
+        why = "DATABASE_URL must name the Postgres to migrate, as an admin or as bursar_owner"
+        raise CommandRefused(why, code=2)
+    print(f"the database is at migration {asyncio.run(bootstrap.migrate_database(settings))}")
+
+
+@app.command()
 def api(data_dir: DataDir = None) -> None:
     """Run one API process."""
     _hold_lifeline()

@@ -1,4 +1,7 @@
-"""Refusing to start on a database that could lose money or wait for ever (F55, F57)."""
+"""Refusing to start on a database that could lose money or wait for ever (F55, F57).
+
+And as a role that could change the schema or the past (I15).
+"""
 
 from collections.abc import Mapping
 
@@ -37,3 +40,16 @@ async def assert_durable(connection: Connection) -> None:
         faults.append("the role is a superuser")
     if faults:
         raise UnsafeDatabase("; ".join(faults))
+
+
+async def assert_not_owner(connection: Connection) -> None:
+    """Raise UnsafeDatabase if the connected role owns the schema, or can become its owner.
+
+    For what serves: no grant or trigger holds an owner. A schema that is not there has none.
+    """
+    role = await connection.fetchval(_QUERIES["role_of_owner_rights"])
+    if role is not None:
+        raise UnsafeDatabase(
+            f"{role} has the rights of the schema's owner: the API must connect as bursar_api, "
+            "a worker as bursar_worker"
+        )

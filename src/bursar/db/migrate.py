@@ -77,6 +77,22 @@ async def migrate(owner_dsn: str, directory: Path = DIRECTORY) -> list[int]:
     return [migration.version for migration in migrations[done:]]
 
 
+async def assert_migrated(connection: Connection, directory: Path = DIRECTORY) -> None:
+    """Raise MigrationFailed unless the database has exactly the migrations of this code.
+
+    What a process asks when it starts, in its own role; it applies nothing.
+    """
+    migrations = read_migrations(directory)
+    if not await connection.fetchval(_QUERIES["is_migrated"]):
+        raise MigrationFailed("the database was never migrated: run `bursar migrate`")
+    done = _compare(migrations, await connection.fetch(_QUERIES["applied_migrations"]))
+    if done < len(migrations):
+        raise MigrationFailed(
+            f"the database is at migration {done}, this code needs {len(migrations)}: "
+            "run `bursar migrate`"
+        )
+
+
 def _compare(migrations: list[Migration], applied: list[asyncpg.Record]) -> int:
     """How many migrations the database has, all of them equal to ours."""
     if len(applied) > len(migrations):

@@ -8,6 +8,12 @@ SELECT name, setting
 -- name: role_is_superuser
 SELECT rolsuper FROM pg_roles WHERE rolname = current_user;
 
+-- name: role_of_owner_rights
+-- The connected role, if it is the owner of the schema or a member of it.
+SELECT current_user
+  FROM pg_class
+ WHERE oid = to_regclass('schema_migrations') AND pg_has_role(current_user, relowner, 'MEMBER');
+
 -- name: role_exists
 SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1);
 
@@ -68,6 +74,9 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     checksum   text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+
+-- name: is_migrated
+SELECT to_regclass('schema_migrations') IS NOT NULL;
 
 -- name: applied_migrations
 SELECT version, name, checksum FROM schema_migrations ORDER BY version;

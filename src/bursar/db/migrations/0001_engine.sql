@@ -86,6 +86,8 @@ CREATE TRIGGER no_truncate BEFORE TRUNCATE ON checkpoints
 
 INSERT INTO journal_heads VALUES ('platform', 0, 0, decode(repeat('00', 32), 'hex'));
 
+-- Every process checks at its start that the schema is the one it was written for.
+GRANT SELECT ON schema_migrations TO bursar_api, bursar_worker, bursar_auditor;
 GRANT SELECT, INSERT, DELETE ON group_commits TO bursar_worker;
 GRANT SELECT, INSERT ON group_commits TO bursar_api;
 -- Requests come to the API alone. UPDATE is granted on the columns that the statements set.
