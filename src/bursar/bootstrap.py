@@ -70,13 +70,14 @@ DEMO_FUNDS_MINOR = {
 "What the demo merchant starts with, in minor units: enough for examples/payouts.csv ten times."
 
 TABLES = (
-    *(ACCOUNTS, HOLDS, TRANSFERS, incidents.INCIDENTS),
+    *(ACCOUNTS, HOLDS, TRANSFERS),
+    *incidents.TABLES,
     *identity.TABLES,
     *payouts.TABLES,
 )
 RULES = GroupRules(
     tables=TABLES,
-    child_sets=(PENDING_LEGS, *payouts.CHILD_SETS),
+    child_sets=(PENDING_LEGS, *incidents.CHILD_SETS, *payouts.CHILD_SETS),
     attached=(TRANSFERS,),
 )
 QUERIES: Mapping[str, str] = {

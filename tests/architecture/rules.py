@@ -69,6 +69,7 @@ CONTEXTS: Mapping[str, set[str]] = {
         "attempts.py",  # commands of workers: begin, record, take over
         "inbox.py",  # commands for provider events
         "memory.py",  # queues, unique rules and reads over the in-memory twin
+        "operations.py",  # commands of operators: send again, say what became of an attempt
         "outcomes.py",  # what an outcome does: one road for every source
         "steps.py",  # move the state, journal it, keep the books
         "verify.py",  # the replay

@@ -9,6 +9,7 @@ import msgspec
 from bursar.engine.journal import GENESIS
 from bursar.engine.model import JOURNAL_HEADS, JournalHead
 from bursar.engine.working_set import WorkingSet
+from bursar.incidents.model import OPEN_INCIDENTS
 from bursar.kit.ids import SeededIds
 from bursar.ledger import recipes
 from bursar.ledger.model import ACCOUNTS, Account, accounts_of
@@ -47,7 +48,9 @@ class _Teller:
     def __init__(self) -> None:
         self._ws = WorkingSet(datetime(2026, 1, 1, tzinfo=UTC), SeededIds(1))
         self._ws.add_loaded(JOURNAL_HEADS, [], [JournalHead(_MERCHANT, 0, 0, GENESIS)])
-        self._ws.add_loaded(ACCOUNTS, [], accounts_of(_MERCHANT, "EUR"))
+        accounts = accounts_of(_MERCHANT, "EUR")
+        self._ws.add_loaded(ACCOUNTS, [], accounts)
+        self._ws.add_children(OPEN_INCIDENTS, [account.address for account in accounts], [])
         self._entry = self._ws.journal(_MERCHANT, "example", "example", {})
         self._holds: dict[str, str] = {}
         self.lines: list[str] = []

@@ -38,6 +38,7 @@ FIXED: Mapping[str, Mapping[str, Any]] = {
     "payouts": {"id": "po_{n}", "amount_returned": 1, "metadata": '{"b": "1", "aa": "2"}'},
     "attempts": {"id": "pa_{n}", "payout_id": "po_{n}", "state": "paid"},
     "facts": {"attempt_id": "pa_{n}", "kind": "paid"},
+    "resolutions": {"attempt_id": "pa_{n}", "verdict": "executed"},
     "group_commits": {"tombstone": False},
 }
 CHANGED: Mapping[str, Mapping[str, Any]] = {

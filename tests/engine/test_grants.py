@@ -22,8 +22,9 @@ HISTORY = ("journal", "journal_links", "transfers", "checkpoints")
 # role: (letters, tables). S select, I insert, D delete. What is not here is not granted.
 GRANTS = """
     api      SI    journal journal_links transfers group_commits deliveries holds payouts
+    api      SI    incidents facts resolutions
     api      SID   idempotency_keys payout_references inbox
-    api      S     journal_heads accounts attempts provider_keys facts merchants persons api_keys
+    api      S     journal_heads accounts attempts provider_keys merchants persons api_keys
     worker   SI    journal journal_links transfers incidents checkpoints facts attempts
     worker   SI    provider_keys
     worker   SID   group_commits deliveries
@@ -33,7 +34,7 @@ GRANTS = """
     api      S     schema_migrations
     worker   S     schema_migrations
     auditor  S     schema_migrations
-    auditor  S     idempotency_keys payout_references inbox provider_keys facts
+    auditor  S     idempotency_keys payout_references inbox provider_keys facts resolutions
 """
 LETTERS = {"SELECT": "S", "INSERT": "I", "UPDATE": "U", "DELETE": "D"}
 # role: what, table: columns. What a payout is about (who, to whom, how much) is in no line.
@@ -45,10 +46,13 @@ COLUMN_GRANTS = """
     both     UPDATE  payouts: retries_burned hold_id provider provider_ref provider_cost
     both     UPDATE  payouts: failure_code failure_reason amount_returned updated_at settled_at
     both     UPDATE  inbox: result tries next_try_at
+    both     UPDATE  incidents: amount assigned_to closed_at closed_by note
+    both     UPDATE  attempts: state lease_token lease_until ambiguous_at provider_ref code
+    both     UPDATE  attempts: reason inquire_at inquiries proof_at sends resend_at
     api      UPDATE  idempotency_keys: fingerprint outcome status body resource_id claimed_at
     api      UPDATE  payout_references: payout_id
-    worker   UPDATE  attempts: state lease_token lease_until ambiguous_at provider_ref code
-    worker   UPDATE  attempts: reason inquire_at inquiries proof_at sends resend_at
+    api      UPDATE  resolutions: verdict provider_ref evidence proposed_by proposed_at
+    api      UPDATE  resolutions: confirmed_by confirmed_at
     worker   UPDATE  provider_keys: hold_id
     auditor  SELECT  api_keys: id prefix merchant_id person_id role created_at expires_at
     auditor  SELECT  api_keys: revoked_at
@@ -272,6 +276,13 @@ NONSENSE = {
     "less than nothing returned": "UPDATE payouts SET amount_returned = -1",
     "an attempt of nothing": "UPDATE attempts SET amount = 0",
     "an attempt of no payout": "UPDATE attempts SET payout_id = 'po_nobody'",
+    "an incident that nobody closed": "UPDATE incidents SET closed_by = NULL",
+    "a debt of nothing": "UPDATE incidents SET kind = 'merchant_owes', amount = 0",
+    "a resolution by one person": "UPDATE resolutions SET confirmed_by = proposed_by",
+    "a resolution confirmed by nobody": "UPDATE resolutions SET confirmed_by = NULL",
+    "a resolution that says maybe": "UPDATE resolutions SET verdict = 'perhaps'",
+    "an execution without a reference": "UPDATE resolutions SET provider_ref = NULL",
+    "a resolution of no attempt": "UPDATE resolutions SET attempt_id = 'pa_nobody'",
     "a chain that ends before it begins": "UPDATE journal_heads SET seq = -1",
     "a short hash": "UPDATE journal_heads SET hash = '\\x00'",
     "a key of an unknown outcome": "UPDATE idempotency_keys SET outcome = 'perhaps'",
@@ -307,6 +318,11 @@ _SECOND = {
         SELECT (jsonb_populate_record(a, jsonb_build_object(
             'id', 'pa_' || n, 'number', 100 + n, 'state', 'sending'))).*
         FROM attempts a, generate_series(8, 9) n""",
+    "open debt": """
+        INSERT INTO incidents
+        SELECT (jsonb_populate_record(i, jsonb_build_object(
+            'id', 'inc_' || n, 'kind', 'merchant_owes', 'closed_at', null, 'closed_by', null))).*
+        FROM incidents i, generate_series(8, 9) n""",
     "end of a hold": _transfer(kind="'post'", hold_id="'hd_1'", pending_id="'pending_id_1'"),
     "payout of a reference": """
         INSERT INTO payout_references

@@ -34,6 +34,10 @@ NEVER_CHANGED: Mapping[str, set[str]] = {
         *("id", "merchant_id", "payout_id", "number", "provider", "provider_key", "hold_id"),
         *("amount", "currency", "begun_at"),
     },
+    "incidents": {
+        *("id", "merchant_id", "kind", "subject_id", "currency", "detail", "opened_at"),
+    },
+    "resolutions": {"attempt_id", "merchant_id", "payout_id", "amount", "currency"},
     "api_keys": {
         *("id", "key_hash", "prefix", "merchant_id", "person_id", "role", "created_at"),
         "expires_at",

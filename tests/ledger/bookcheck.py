@@ -119,20 +119,21 @@ def _check_holds(books: Books) -> None:
 
 
 def _check_debts(books: Books) -> None:
-    """What stands on a receivable was put before a human when it arose (I26)."""
-    opened: dict[tuple[str, str], int] = defaultdict(int)
-    lent: dict[tuple[str, str], int] = defaultdict(int)
+    """What stands on a receivable is before a human, as one open incident (I26)."""
+    opened: dict[str, tuple[str, str, int]] = {}
+    owed: dict[str, tuple[str, str, int]] = {}
     for incident in books.incidents:
-        if incident.kind == "merchant_owes":
-            assert incident.amount > 0, incident
-            opened[incident.merchant_id, incident.currency] += incident.amount
+        if incident.kind == "merchant_owes" and incident.closed_at is None:
+            assert incident.subject_id not in opened, f"I26: two of {incident.subject_id}"
+            told = (incident.merchant_id, incident.currency, incident.amount)
+            opened[incident.subject_id] = told
     for account in books.accounts:
         if account.role == "receivable":
-            owner = (account.merchant_id, account.currency)
-            lent[owner] = account.debits_posted
-            assert account.debits_posted >= account.credits_posted, f"repaid too much: {account}"
-    for owner in {*opened, *lent}:
-        assert opened[owner] == lent[owner], f"I26: {owner}"
+            balance = account.debits_posted - account.credits_posted
+            assert balance >= 0, f"repaid too much: {account}"
+            if balance:
+                owed[account.address] = (account.merchant_id, account.currency, balance)
+    assert opened == owed, "I26"
 
 
 def normal_balance(account: Account) -> int:

@@ -10,7 +10,7 @@ import msgspec
 from bursar.engine.journal import GENESIS
 from bursar.engine.model import JOURNAL_HEADS, JournalEntry, JournalHead, Row, Table
 from bursar.engine.working_set import WorkingSet
-from bursar.incidents.model import INCIDENTS
+from bursar.incidents.model import INCIDENTS, OPEN_INCIDENTS
 from bursar.kit.ids import SeededIds
 from bursar.ledger.model import (
     ACCOUNTS,
@@ -48,6 +48,7 @@ class Desk:
         self.ws.add_loaded(ACCOUNTS, self._absent(), opened)
         heads = [JournalHead(merchant, 0, 0, GENESIS) for merchant in merchants]
         self.ws.add_loaded(JOURNAL_HEADS, (), heads)
+        self.ws.add_children(OPEN_INCIDENTS, [account.address for account in opened], ())
 
     def _absent(self) -> list[str]:
         return [address(name, role, ABSENT) for name in self._merchants for role in AccountRole]
@@ -75,6 +76,8 @@ class Desk:
         for table in (HOLDS, ACCOUNTS, JOURNAL_HEADS):
             self.ws.add_loaded(table, (), self._kept[table].values())
         self.ws.add_children(PENDING_LEGS, self._kept[HOLDS], self._kept[TRANSFERS].values())
+        standing = [row for row in self._kept[INCIDENTS].values() if row.closed_at is None]
+        self.ws.add_children(OPEN_INCIDENTS, self._kept[ACCOUNTS], standing)
 
     def rows(self, table: Table[R]) -> list[R]:
         """All rows of a table, those of earlier groups included."""

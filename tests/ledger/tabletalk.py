@@ -109,6 +109,7 @@ class Stage:
             (r"paid_late (\w+)(?: cost (\S+))?", self._paid_late),
             (r"expect (\w+): (.+)", self._expect),
             (r"expect incident (\w+) (\w+) (\w+) (\S+)", self._expect_incident),
+            (r"expect owed (\w+) (\S+)", self._expect_owed),
             (r"expect no incident", self._expect_none),
         )
 
@@ -211,6 +212,17 @@ class Stage:
             incident.amount
             for incident in self.twin.rows(INCIDENTS)
             if (incident.kind, incident.subject_id, incident.currency) == (kind, f"po_{name}", code)
+        )
+        shown = format_major(found, currency(code))
+        assert found == _minor(amount, code), f"incidents of {shown}"
+        return "done"
+
+    def _expect_owed(self, code: str, amount: str) -> str:
+        found = sum(
+            incident.amount
+            for incident in self.twin.rows(INCIDENTS)
+            if (incident.kind, incident.currency) == ("merchant_owes", code)
+            and incident.closed_at is None
         )
         shown = format_major(found, currency(code))
         assert found == _minor(amount, code), f"incidents of {shown}"

@@ -241,7 +241,7 @@ def test_a_refused_payout_leaves_no_hold_and_no_entry() -> None:
     assert at.image() == before
 
 
-def test_a_debt_of_amount_and_fee_has_incidents_of_all_of_it() -> None:
+def test_a_debt_of_amount_and_fee_has_one_incident_of_all_of_it() -> None:
     """F25, I26: the free balance is taken; amount and fee that it lacks are owed."""
     at = desk(30)
     payout = Due(amount=100, fee=5)
@@ -252,7 +252,8 @@ def test_a_debt_of_amount_and_fee_has_incidents_of_all_of_it() -> None:
     )
     assert at.account(SHOP, RECEIVABLE, "EUR").balance == 75
     assert at.account(SHOP, AVAILABLE, "EUR").free == 0
-    assert sum(incident.amount for incident in at.books().incidents) == 75
+    (incident,) = at.books().incidents
+    assert (incident.subject_id, incident.amount) == (f"{SHOP}/receivable/EUR", 75)
     at.check()
 
 
@@ -338,6 +339,23 @@ PLANTED: dict[str, Callable[[Books], Books]] = {
         holds=[msgspec.structs.replace(row, state="active", ended_at=None) for row in books.holds],
     ),
     "an incident lost": lambda books: replace(books, incidents=()),
+    "an incident closed": lambda books: replace(
+        books,
+        incidents=[
+            msgspec.structs.replace(row, closed_at=row.opened_at) for row in books.incidents
+        ],
+    ),
+    "an incident of another amount": lambda books: replace(
+        books,
+        incidents=[msgspec.structs.replace(row, amount=row.amount + 1) for row in books.incidents],
+    ),
+    "an incident twice": lambda books: replace(
+        books,
+        incidents=[
+            *books.incidents,
+            *(msgspec.structs.replace(row, id="inc_x", amount=0) for row in books.incidents),
+        ],
+    ),
     "a counter moved": lambda books: replace(
         books,
         accounts=[

@@ -27,7 +27,7 @@ _FUNDED = "scenario one\nfund EUR 10.00\n"
         ("expect EUR: bank 10.00", "available is 10.00, not 0"),
         ("expect EUR: bank 10.00, available 9.99", "available is 10.00, not 9.99"),
         ("expect EUR: bank 10.00, available 10.00, held 0.01", "held is 0.00, not 0.01"),
-        ("expect incident merchant_owes P1 EUR 0.01", "incidents of 0.00"),
+        ("expect owed EUR 0.01", "incidents of 0.00"),
         ("payout P1 EUR 10.01", "refused: insufficient_funds"),
         ("payout P1 EUR 10.00 -> insufficient_funds", "ended in held"),
     ],

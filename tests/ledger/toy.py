@@ -20,7 +20,6 @@ class ToyLedger:
 
     posted: list[Entry] = field(default_factory=list)
     holds: dict[str, list[Entry]] = field(default_factory=dict)
-    owed_to_humans: int = 0
 
     def counters(self, account: str) -> tuple[int, int, int, int]:
         """Debits pending, debits posted, credits pending, credits posted."""
@@ -77,16 +76,11 @@ class ToyLedger:
         """It happened, so it is booked: from what is usable, the rest is owed to us."""
         usable = self.usable()
         entries: list[Entry] = [("costs", "provider:clearing", cost)]
-        debt = 0
         for credit, part in (("provider:clearing", amount), ("fees", fee)):
             taken = min(part, usable)
             usable -= taken
-            debt += part - taken
             entries += [("available", credit, taken), ("receivable", credit, part - taken)]
-        refused = self._try(entries, {})
-        if not refused:
-            self.owed_to_humans += debt
-        return refused
+        return self._try(entries, {})
 
     def _credit(self, source: str, amount: int) -> str | None:
         repaid = min(amount, self.owed())

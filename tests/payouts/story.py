@@ -251,8 +251,12 @@ def check_payouts(story: Twin) -> None:
         assert steps[-1]["to"] == payout.state
         assert 0 <= payout.amount_returned <= payout.amount
     owed = sum(row.balance for row in story.rows(ACCOUNTS) if row.role == AccountRole.RECEIVABLE)
-    opened_for = sum(row.amount for row in story.rows(INCIDENTS) if row.kind == "merchant_owes")
-    assert 0 <= owed <= opened_for
+    opened_for = sum(
+        row.amount
+        for row in story.rows(INCIDENTS)
+        if row.kind == "merchant_owes" and row.closed_at is None
+    )
+    assert owed == opened_for
 
 
 def _decode(body: str) -> dict[str, Any]:

@@ -173,9 +173,14 @@ class TestEvents:
         assert (row.state, row.failure_code, row.provider_cost) == ("settled", None, 5)
         assert twin.account(AccountRole.AVAILABLE).free == 0
         assert twin.account(AccountRole.RECEIVABLE).balance == 303
-        owed = [i.amount for i in twin.rows(INCIDENTS) if i.kind == "merchant_owes"]
-        assert sum(owed) == 303
-        twin.do(fund(310))
+        (owed,) = [i for i in twin.rows(INCIDENTS) if i.kind == "merchant_owes"]
+        assert (owed.amount, owed.closed_at) == (303, None)
+        twin.do(fund(3))
+        (owed,) = [i for i in twin.rows(INCIDENTS) if i.kind == "merchant_owes"]
+        assert (owed.amount, owed.closed_at) == (300, None)
+        twin.do(fund(307))
+        (owed,) = [i for i in twin.rows(INCIDENTS) if i.kind == "merchant_owes"]
+        assert owed.closed_at == twin.clock.wall()
         assert twin.account(AccountRole.RECEIVABLE).balance == 0
         assert twin.account(AccountRole.AVAILABLE).free == 7
         check_books(twin)

@@ -17,7 +17,7 @@ async def test_every_life_agrees_with_itself(lived: Books) -> None:
     assert len(audit.lines) == 8
     assert f" {ENTRIES} entries" in audit.lines[0]
     assert audit.lines[2].startswith("anchor: 3 checkpoints")
-    assert audit.lines[6] == "obligations: 1 merchants' debts have incidents"
+    assert audit.lines[6] == "obligations: 1 merchants' debts have one open incident each"
 
 
 async def test_an_empty_database_is_in_order(database: Database, anchor: Path) -> None:

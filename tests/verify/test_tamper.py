@@ -19,6 +19,7 @@ LAST_LINK = (
     "(SELECT max(link_seq) FROM journal_links WHERE merchant_id = 'mer_shop')"
 )
 AVAILABLE = "WHERE address = 'mer_shop/available/EUR'"
+DEBT = "WHERE kind = 'merchant_owes' AND closed_at IS NULL"
 HOLD = "WHERE subject_id = 'po_settled'"
 WAITING_HOLD = "WHERE subject_id = 'po_waiting'"
 COPY = (
@@ -134,10 +135,31 @@ BOOKS = [
         "INSERT INTO holds VALUES ('hd_z', 'mer_shop', 'po_settled', 'active', now(), NULL)",
         r"holds \(id hd_z\): expected pending transfers",
     ),
-    ("DELETE FROM incidents WHERE kind = 'merchant_owes'", "accounts .*mer_other/receivable/EUR"),
+    (f"DELETE FROM incidents {DEBT}", r"accounts .*mer_other/receivable/EUR.*found 0, of 0"),
+    (f"UPDATE incidents SET amount = amount - 1 {DEBT}", r"one open merchant_owes incident of \d+"),
+    (f"UPDATE incidents SET amount = amount + 1 {DEBT}", r"one open merchant_owes incident of \d+"),
     (
-        "UPDATE incidents SET amount = amount - 1 WHERE kind = 'merchant_owes'",
-        r"merchant_owes incidents of at least \d+",
+        f"UPDATE incidents SET closed_at = now(), closed_by = 'per_x' {DEBT}",
+        r"mer_other/receivable/EUR.*one open merchant_owes incident of \d+.*found 0, of 0",
+    ),
+    (f"UPDATE incidents SET merchant_id = 'mer_shop' {DEBT}", "incidents .*found one of mer_shop"),
+    (f"UPDATE incidents SET currency = 'JPY' {DEBT}", "incidents .*of mer_other in EUR"),
+    (f"UPDATE incidents SET kind = 'settled' {DEBT}", r"mer_other/receivable/EUR.*found 0, of 0"),
+    (
+        f"UPDATE incidents SET subject_id = 'mer_shop/receivable/EUR' {DEBT}",
+        "receivable/EUR.*incident",
+    ),
+    (
+        f"UPDATE incidents SET subject_id = 'mer_nobody/receivable/EUR' {DEBT}",
+        r"incidents .*mer_nobody/receivable/EUR.*expected a receivable|mer_other/receivable",
+    ),
+    (
+        (
+            "INSERT INTO incidents SELECT (jsonb_populate_record(i, "
+            """'{"id": "inc_x", "subject_id": "mer_shop/receivable/EUR", "amount": 1}')).* """
+            f"FROM incidents i {DEBT}"
+        ),
+        "mer_shop/receivable/EUR.*no open merchant_owes incident: nothing is owed",
     ),
 ]
 

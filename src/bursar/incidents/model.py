@@ -1,14 +1,22 @@
-"""An incident: its kind, its subject, and the amount in question. Pure."""
+"""An incident: its kind, its subject, the amount in question, and who looks at it. Pure."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
-from bursar.engine.model import Row, Table
+from bursar.engine.model import ChildSet, Row, Table
+
+MERCHANT_OWES: Final = "merchant_owes"
+"""A merchant owes us money. Its subject is the receivable account, its amount what stands there."""
 
 
 class Incident(Row, frozen=True):
-    """`amount` is in minor units of `currency`, 0 where none is at stake."""
+    """`amount` is in minor units of `currency`, 0 where none is at stake.
+
+    What it is about never changes. `amount` follows its cause while the incident is open.
+    `assigned_to` is a person; `closed_by` too, or who caused the end.
+    """
 
     id: str
     merchant_id: str
@@ -18,6 +26,39 @@ class Incident(Row, frozen=True):
     currency: str
     detail: str
     opened_at: datetime
+    assigned_to: str | None = None
+    closed_at: datetime | None = None
+    closed_by: str | None = None
+    note: str | None = None
 
 
 INCIDENTS = Table("incidents", Incident, key=("id",), rank=60)
+
+OPEN_INCIDENTS = ChildSet(
+    "open_incidents",
+    INCIDENTS,
+    lambda row: row.subject_id if row.closed_at is None else None,
+)
+"""By subject. Reading it locks the rows, since a person may close or take one at any time."""
+
+TABLES = (INCIDENTS,)
+CHILD_SETS = (OPEN_INCIDENTS,)
+
+
+def incident_view(incident: Incident) -> dict[str, object]:
+    """An incident as the API shows it: there it is called an alert."""
+    return {
+        "id": incident.id,
+        "object": "alert",
+        "kind": incident.kind,
+        "state": "open" if incident.closed_at is None else "closed",
+        "subject_id": incident.subject_id,
+        "amount": incident.amount,
+        "currency": incident.currency or None,
+        "detail": incident.detail,
+        "opened_at": incident.opened_at,
+        "assigned_to": incident.assigned_to,
+        "closed_at": incident.closed_at,
+        "closed_by": incident.closed_by,
+        "note": incident.note,
+    }

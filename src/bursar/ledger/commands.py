@@ -23,6 +23,7 @@ class FundAccount(CommandBase, frozen=True, kw_only=True):
                 (ACCOUNTS, address(self.merchant_id, role, self.currency))
                 for role in recipes.FUND_ROLES
             ),
+            children=(recipes.debt(self.merchant_id, self.currency),),
             journals=(self.merchant_id,),
         )
 

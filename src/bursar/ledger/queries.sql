@@ -163,11 +163,17 @@ FULL JOIN (
 ORDER BY 1
 
 -- name: verify_obligations
--- What each merchant owes us, beside the incidents that were opened about it.
-SELECT a.address, a.debits_posted - a.credits_posted, coalesce(sum(i.amount), 0)
-FROM accounts a
-LEFT JOIN incidents i ON i.merchant_id = a.merchant_id AND i.currency = a.currency
-                     AND i.kind = 'merchant_owes'
-WHERE a.role = 'receivable' AND a.debits_posted > a.credits_posted
-GROUP BY a.address
-ORDER BY a.address
+-- Every receivable that holds something or has open incidents: what merchants owe us, beside what
+-- is put before a human.
+SELECT coalesce(a.address, i.subject_id), a.merchant_id, a.currency,
+       coalesce(a.debits_posted - a.credits_posted, 0), i.merchant_id, i.currency,
+       coalesce(i.opened, 0), coalesce(i.amount, 0)
+FROM (SELECT * FROM accounts WHERE role = 'receivable') a
+FULL JOIN (
+    SELECT subject_id, min(merchant_id) AS merchant_id, min(currency) AS currency,
+           count(*) AS opened, sum(amount) AS amount
+    FROM incidents WHERE kind = 'merchant_owes' AND closed_at IS NULL
+    GROUP BY subject_id
+) i ON i.subject_id = a.address
+WHERE a.debits_posted <> a.credits_posted OR i.subject_id IS NOT NULL
+ORDER BY 1

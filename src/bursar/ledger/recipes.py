@@ -6,14 +6,15 @@ Dr / Cr are debit and credit. `available` is what we owe the merchant and it may
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from bursar.engine.model import JournalEntry
+from bursar.engine.model import ChildSet, JournalEntry
 from bursar.engine.working_set import WorkingSet
-from bursar.incidents.commands import open_incident
+from bursar.incidents.commands import keep_incident
+from bursar.incidents.model import MERCHANT_OWES, OPEN_INCIDENTS
 from bursar.ledger.book import Book, Leg
 from bursar.ledger.model import AccountRole as Role
-from bursar.ledger.model import Hold
+from bursar.ledger.model import Hold, address
 
 
 class Payable(Protocol):
@@ -45,24 +46,39 @@ CREATE_ROLES = (Role.AVAILABLE, Role.PROVIDER_CLEARING, Role.FEES)
 OUTCOME_ROLES = (*CREATE_ROLES, Role.COSTS, Role.RECEIVABLE)
 
 
+def debt(merchant_id: str, currency: str) -> tuple[ChildSet[Any], str]:
+    """What a command must read beside the accounts if its recipe may touch `receivable`."""
+    return OPEN_INCIDENTS, address(merchant_id, Role.RECEIVABLE, currency)
+
+
 def fund(ws: WorkingSet, entry: JournalEntry, *, amount: int, currency: str) -> None:
     """Money arrived. Dr bank / Cr receivable for what is owed to us, the rest Cr available."""
     book = Book(ws, entry, currency, recipe="fund", subject_id=entry.subject_id)
     repaid = _repayable(book, amount)
-    book.post(
+    _post(
+        ws,
+        entry,
+        book,
         Leg(Role.BANK, Role.RECEIVABLE, repaid),
         Leg(Role.BANK, Role.AVAILABLE, amount - repaid),
     )
 
 
 def payout_created(
-    ws: WorkingSet, entry: JournalEntry, payout_id: str, *, amount: int, fee: int, currency: str
+    ws: WorkingSet,
+    entry: JournalEntry,
+    payout_id: str,
+    *,
+    amount: int,
+    fee: int,
+    currency: str,
+    recipe: str = "payout_created",
 ) -> Hold:
     """One hold: pending Dr available / Cr provider:clearing, and Dr available / Cr fees.
 
-    Raises `InsufficientFunds`.
+    `recipe` is `payout_retried` for a payout that had ended. Raises `InsufficientFunds`.
     """
-    book = Book(ws, entry, currency, recipe="payout_created", subject_id=payout_id)
+    book = Book(ws, entry, currency, recipe=recipe, subject_id=payout_id)
     return book.hold(
         Leg(Role.AVAILABLE, Role.PROVIDER_CLEARING, amount),
         Leg(Role.AVAILABLE, Role.FEES, fee),
@@ -89,16 +105,15 @@ def payout_released(
 def payout_paid_late(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, cost: int) -> None:
     """Paid though the hold was given back: an obligation, so it posts whatever is available."""
     book = Book(ws, entry, payout.currency, recipe="payout_paid_late", subject_id=payout.id)
-    _oblige(ws, book, Role.PROVIDER_CLEARING, payout.amount, subject_id=payout.id, entry=entry)
-    _oblige(ws, book, Role.FEES, payout.fee, subject_id=payout.id, entry=entry)
-    book.post(Leg(Role.COSTS, Role.PROVIDER_CLEARING, cost))
+    owed = _owed(book, (Role.PROVIDER_CLEARING, payout.amount), (Role.FEES, payout.fee))
+    _post(ws, entry, book, *owed, Leg(Role.COSTS, Role.PROVIDER_CLEARING, cost))
 
 
 def payout_paid_again(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, cost: int) -> None:
     """Paid beside another attempt: an obligation like a late one, but our fee is owed once."""
     book = Book(ws, entry, payout.currency, recipe="payout_paid_again", subject_id=payout.id)
-    _oblige(ws, book, Role.PROVIDER_CLEARING, payout.amount, subject_id=payout.id, entry=entry)
-    book.post(Leg(Role.COSTS, Role.PROVIDER_CLEARING, cost))
+    owed = _owed(book, (Role.PROVIDER_CLEARING, payout.amount))
+    _post(ws, entry, book, *owed, Leg(Role.COSTS, Role.PROVIDER_CLEARING, cost))
 
 
 def payout_paid_before(
@@ -110,7 +125,7 @@ def payout_paid_before(
     """
     book = Book(ws, entry, payout.currency, recipe="payout_paid_before", subject_id=payout.id)
     book.release_hold(hold_id)
-    _oblige(ws, book, Role.FEES, payout.fee, subject_id=payout.id, entry=entry)
+    _post(ws, entry, book, *_owed(book, (Role.FEES, payout.fee)))
 
 
 def payout_returned(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, amount: int) -> None:
@@ -120,7 +135,10 @@ def payout_returned(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, amo
     """
     book = Book(ws, entry, payout.currency, recipe="payout_returned", subject_id=payout.id)
     repaid = _repayable(book, amount)
-    book.post(
+    _post(
+        ws,
+        entry,
+        book,
         Leg(Role.PROVIDER_CLEARING, Role.RECEIVABLE, repaid),
         Leg(Role.PROVIDER_CLEARING, Role.AVAILABLE, amount - repaid),
     )
@@ -130,24 +148,30 @@ def _repayable(book: Book, amount: int) -> int:
     return min(amount, max(0, book.account(Role.RECEIVABLE).balance))
 
 
-def _oblige(
-    ws: WorkingSet,
-    book: Book,
-    credit: Role,
-    amount: int,
-    *,
-    subject_id: str,
-    entry: JournalEntry,
-) -> None:
-    """Take the free balance, and the rest from the merchant as a receivable with an incident."""
-    free = min(amount, max(0, book.account(Role.AVAILABLE).free))
-    book.post(Leg(Role.AVAILABLE, credit, free), Leg(Role.RECEIVABLE, credit, amount - free))
-    if amount > free:
-        open_incident(
+def _owed(book: Book, *owed: tuple[Role, int]) -> list[Leg]:
+    """An obligation: the free balance as far as it goes, and the rest as a receivable."""
+    free = max(0, book.account(Role.AVAILABLE).free)
+    legs: list[Leg] = []
+    for credit, amount in owed:
+        taken = min(amount, free)
+        free -= taken
+        legs += Leg(Role.AVAILABLE, credit, taken), Leg(Role.RECEIVABLE, credit, amount - taken)
+    return legs
+
+
+def _post(ws: WorkingSet, entry: JournalEntry, book: Book, *legs: Leg) -> None:
+    """Post what may change `receivable`, and keep a human told of what stands there (I26).
+
+    The account has one open incident, `merchant_owes`, whose amount is its balance; none at 0.
+    """
+    book.post(*legs)
+    if any(leg.amount and Role.RECEIVABLE in (leg.debit, leg.credit) for leg in legs):
+        receivable = book.account(Role.RECEIVABLE)
+        keep_incident(
             ws,
             entry,
-            kind="merchant_owes",
-            subject_id=subject_id,
-            amount=amount - free,
-            currency=book.account(Role.RECEIVABLE).currency,
+            kind=MERCHANT_OWES,
+            subject_id=receivable.address,
+            amount=receivable.balance,
+            currency=receivable.currency,
         )

@@ -241,26 +241,54 @@ def _judge_hold(hold: _Hold) -> None:
             )
 
 
-async def obligations(connection: Connection) -> str:
-    """What a merchant owes us was put before a human, amount for amount (I26)."""
-    stream = await open_stream(connection, QUERIES["verify_obligations"], _Obligation)
-    while (found := await stream.next()) is not None:
-        if found.opened < found.owed:
-            raise Disagreement(
-                "accounts",
-                {"address": found.address},
-                expected=f"merchant_owes incidents of at least {found.owed}, what is owed,",
-                found=f"incidents of {found.opened}",
-            )
-    return f"obligations: {stream.taken} merchants' debts have incidents"
-
-
 class _Obligation(msgspec.Struct, frozen=True):
-    """A receivable, and the sum of the incidents about it."""
+    """A receivable beside the open incidents about it. None where there is no such thing."""
 
     address: str
+    merchant_id: str | None
+    currency: str | None
     owed: int
-    opened: Decimal
+    incident_merchant_id: str | None
+    incident_currency: str | None
+    opened: int
+    amount: Decimal
+
+
+async def obligations(connection: Connection) -> str:
+    """What a merchant owes us is before a human, as one open incident of equal amount (I26)."""
+    stream = await open_stream(connection, QUERIES["verify_obligations"], _Obligation)
+    while (found := await stream.next()) is not None:
+        _judge_obligation(found)
+    return f"obligations: {stream.taken} merchants' debts have one open incident each"
+
+
+def _judge_obligation(found: _Obligation) -> None:
+    if found.merchant_id is None:
+        raise Disagreement(
+            "incidents",
+            {"subject_id": found.address},
+            expected="a receivable, as a merchant_owes incident names it,",
+            found="none",
+        )
+    if (found.opened, found.amount) != (int(found.owed > 0), found.owed):
+        wanted = f"one open merchant_owes incident of {found.owed}, what is owed,"
+        raise Disagreement(
+            "accounts",
+            {"address": found.address},
+            expected=wanted if found.owed else "no open merchant_owes incident: nothing is owed,",
+            found=f"{found.opened}, of {found.amount}",
+        )
+    owner, told = (
+        (found.merchant_id, found.currency),
+        (found.incident_merchant_id, found.incident_currency),
+    )
+    if owner != told:
+        raise Disagreement(
+            "incidents",
+            {"subject_id": found.address},
+            expected=f"an incident of {owner[0]} in {owner[1]}",
+            found=f"one of {told[0]} in {told[1]}",
+        )
 
 
 CHECKS = (bounds, balances, holds, obligations)

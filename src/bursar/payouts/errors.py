@@ -6,6 +6,10 @@ BursarError
     ├── PayoutNotFound      404  no such payout for this merchant
     ├── AlreadyDispatched   409  it has left or is over, and can't be cancelled
     ├── AlreadyEnded        409  it is over and can't be cancelled
+    ├── NotRetryable        409  it has not failed, or it may have been paid
+    ├── FinalityWindowOpen  409  a provider may still carry out what was sent
+    ├── NothingToResolve    409  it has no attempt whose end is unknown
+    ├── SecondPersonRequired 409 who proposed a resolution can't confirm it
     ├── IllegalTransition   409  the machine has no such step
     └── NotDue              409  a worker came too late or too early; nothing to do
 """
@@ -43,6 +47,38 @@ class AlreadyEnded(Refusal):
     code = "already_ended"
     status = 409
     title = "Already ended"
+
+
+class NotRetryable(Refusal):
+    """It has not failed, or an attempt of it is open or has paid."""
+
+    code = "not_retryable"
+    status = 409
+    title = "Not retryable"
+
+
+class FinalityWindowOpen(Refusal):
+    """A provider may still carry out what was sent: nothing proves that it will not."""
+
+    code = "finality_window_open"
+    status = 409
+    title = "Finality window open"
+
+
+class NothingToResolve(Refusal):
+    """It has no attempt whose end is unknown."""
+
+    code = "nothing_to_resolve"
+    status = 409
+    title = "Nothing to resolve"
+
+
+class SecondPersonRequired(Refusal):
+    """Who proposed a resolution can't confirm it, with whatever key (F68)."""
+
+    code = "second_person_required"
+    status = 409
+    title = "Second person required"
 
 
 class IllegalTransition(Refusal):

@@ -14,6 +14,7 @@ from typing import Any, Final
 from bursar.engine.journal import GENESIS
 from bursar.engine.memory import Due, MemoryStore, Rows, Unique
 from bursar.engine.model import JOURNAL_HEADS, PLATFORM, JournalHead
+from bursar.incidents.model import INCIDENTS, MERCHANT_OWES, Incident
 from bursar.kit.clock import Clock
 from bursar.ledger.model import ACCOUNTS, HOLDS, TRANSFERS, Account, Hold, HoldState
 from bursar.payouts.machine import OPEN_ATTEMPT, AttemptState, State
@@ -124,6 +125,11 @@ def _of_account(account: Account) -> object:
     return (account.merchant_id, account.currency, account.role)
 
 
+def _of_open_debt(incident: Incident) -> object:
+    is_open = incident.kind == MERCHANT_OWES and incident.closed_at is None
+    return incident.subject_id if is_open else None
+
+
 UNIQUE: Final = (
     Unique("one_active_hold", HOLDS, _of_active_hold),
     Unique("one_open_attempt", ATTEMPTS, _of_open_attempt),
@@ -134,6 +140,7 @@ UNIQUE: Final = (
     ),
     Unique("pending_ends_once", TRANSFERS, lambda transfer: transfer.pending_id),
     Unique("accounts_merchant_id_currency_role_key", ACCOUNTS, _of_account),
+    Unique("one_open_debt", INCIDENTS, _of_open_debt),
 )
 """The schema's unique indexes, besides primary keys."""
 

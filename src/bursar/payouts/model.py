@@ -129,6 +129,27 @@ class Fact(Row, frozen=True):
     sequence: int | None
 
 
+class Resolution(Row, frozen=True):
+    """What one person says became of an attempt, and who else says the same.
+
+    `verdict` is executed or not_executed. The second person agrees with verdict, reference,
+    attempt and amount as they stand; whoever says something else begins anew.
+    """
+
+    attempt_id: str
+    merchant_id: str
+    payout_id: str
+    verdict: str
+    provider_ref: str | None
+    amount: int
+    currency: str
+    evidence: str
+    proposed_by: str
+    proposed_at: datetime
+    confirmed_by: str | None
+    confirmed_at: datetime | None
+
+
 class InboxEvent(Row, frozen=True):
     """A provider's message as it came. `result` is empty until it is applied or given up."""
 
@@ -146,10 +167,11 @@ INBOX = Table("inbox", InboxEvent, key=("provider", "event_id"), rank=5)
 PAYOUTS = Table("payouts", Payout, key=("id",), rank=10)
 ATTEMPTS = Table("attempts", Attempt, key=("id",), rank=20)
 FACTS = Table("facts", Fact, key=("attempt_id", "kind", "item"), rank=25)
+RESOLUTIONS = Table("resolutions", Resolution, key=("attempt_id",), rank=22)
 PROVIDER_KEYS = Table("provider_keys", ProviderKey, key=("provider", "key"), rank=30)
 
 ATTEMPTS_OF_PAYOUT = ChildSet("attempts_of_payout", ATTEMPTS, lambda row: row.payout_id)
 FACTS_OF_ATTEMPT = ChildSet("facts_of_attempt", FACTS, lambda row: row.attempt_id)
 
-TABLES = (REFERENCES, INBOX, PAYOUTS, ATTEMPTS, FACTS, PROVIDER_KEYS)
+TABLES = (REFERENCES, INBOX, PAYOUTS, ATTEMPTS, FACTS, PROVIDER_KEYS, RESOLUTIONS)
 CHILD_SETS = (ATTEMPTS_OF_PAYOUT, FACTS_OF_ATTEMPT)

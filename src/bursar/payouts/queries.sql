@@ -213,6 +213,35 @@ INSERT INTO provider_keys
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
 
+-- name: lock_resolutions
+SELECT attempt_id, merchant_id, payout_id, verdict, provider_ref, amount, currency, evidence,
+       proposed_by, proposed_at, confirmed_by, confirmed_at
+FROM resolutions
+WHERE attempt_id = ANY($1::text[])
+ORDER BY attempt_id
+FOR NO KEY UPDATE
+
+-- name: insert_resolutions
+INSERT INTO resolutions
+    (attempt_id, merchant_id, payout_id, verdict, provider_ref, amount, currency, evidence,
+     proposed_by, proposed_at, confirmed_by, confirmed_at)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+    $8::text[], $9::text[], $10::timestamptz[], $11::text[], $12::timestamptz[])
+
+-- name: update_resolutions
+UPDATE resolutions t
+SET verdict = new.verdict, provider_ref = new.provider_ref, evidence = new.evidence,
+    proposed_by = new.proposed_by, proposed_at = new.proposed_at,
+    confirmed_by = new.confirmed_by, confirmed_at = new.confirmed_at
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+    $8::text[], $9::text[], $10::timestamptz[], $11::text[], $12::timestamptz[])
+    AS new (attempt_id, merchant_id, payout_id, verdict, provider_ref, amount, currency, evidence,
+            proposed_by, proposed_at, confirmed_by, confirmed_at)
+WHERE t.attempt_id = new.attempt_id
+RETURNING t.attempt_id
+
 -- name: payout_of_merchant
 SELECT id, merchant_id, reference, amount, currency, fee, state, version, beneficiary_name,
        beneficiary_iban, description, priority, metadata, due_at, next_attempt_at, expires_at,

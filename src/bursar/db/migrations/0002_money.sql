@@ -8,8 +8,20 @@ CREATE TABLE incidents (
     amount bigint NOT NULL,
     currency text NOT NULL,
     detail text NOT NULL,
-    opened_at timestamptz NOT NULL
+    opened_at timestamptz NOT NULL,
+    assigned_to text,
+    closed_at timestamptz,
+    closed_by text,
+    note text,
+    CONSTRAINT closed_by_somebody CHECK ((closed_at IS NULL) = (closed_by IS NULL)),
+    CONSTRAINT debt_of_something CHECK (kind <> 'merchant_owes' OR amount > 0)
 );
+CREATE UNIQUE INDEX one_open_debt ON incidents (kind, subject_id)
+    WHERE kind = 'merchant_owes' AND closed_at IS NULL;
+CREATE INDEX open_incidents ON incidents (subject_id) WHERE closed_at IS NULL;
+CREATE INDEX incidents_of_merchant ON incidents (merchant_id, opened_at, id);
+CREATE INDEX open_incidents_of_merchant ON incidents (merchant_id, opened_at, id)
+    WHERE closed_at IS NULL;
 
 CREATE TABLE accounts (
     address text PRIMARY KEY,
@@ -145,6 +157,26 @@ CREATE INDEX attempts_to_inquire ON attempts (inquire_at) WHERE inquire_at IS NO
 CREATE INDEX attempts_to_resend ON attempts (resend_at) WHERE state = 'unknown';
 CREATE INDEX attempts_leased ON attempts (lease_until) WHERE state = 'sending';
 
+-- What two persons say became of an attempt of which there is no other proof.
+CREATE TABLE resolutions (
+    attempt_id text PRIMARY KEY REFERENCES attempts (id),
+    merchant_id text NOT NULL,
+    payout_id text NOT NULL,
+    verdict text NOT NULL CHECK (verdict IN ('executed', 'not_executed')),
+    provider_ref text,
+    amount bigint NOT NULL CHECK (amount > 0),
+    currency text NOT NULL,
+    evidence text NOT NULL,
+    proposed_by text NOT NULL,
+    proposed_at timestamptz NOT NULL,
+    confirmed_by text,
+    confirmed_at timestamptz,
+    CONSTRAINT confirmed_by_another CHECK (confirmed_by <> proposed_by),
+    CONSTRAINT confirmed_by_somebody CHECK ((confirmed_by IS NULL) = (confirmed_at IS NULL)),
+    CONSTRAINT executed_under_a_reference
+        CHECK ((verdict = 'executed') = (provider_ref IS NOT NULL))
+);
+
 CREATE TABLE provider_keys (
     provider text NOT NULL,
     key text NOT NULL,
@@ -187,7 +219,9 @@ CREATE INDEX inbox_waiting ON inbox (next_try_at) WHERE next_try_at IS NOT NULL;
 -- The API makes payouts, the worker carries them out; neither makes accounts. What a row is about
 -- (who, to whom, how much) is never granted for UPDATE, only the columns that the statements set.
 GRANT SELECT, INSERT ON transfers TO bursar_api, bursar_worker;
-GRANT SELECT, INSERT ON incidents, facts TO bursar_worker;
+GRANT SELECT, INSERT, UPDATE (amount, assigned_to, closed_at, closed_by, note)
+    ON incidents TO bursar_api, bursar_worker;
+GRANT SELECT, INSERT ON facts TO bursar_api, bursar_worker;
 GRANT SELECT, UPDATE (debits_pending, debits_posted, credits_pending, credits_posted)
     ON accounts TO bursar_api, bursar_worker;
 GRANT SELECT, UPDATE (state, ended_at) ON holds TO bursar_api, bursar_worker;
@@ -197,14 +231,19 @@ GRANT SELECT, UPDATE (state, version, next_attempt_at, expires_at, attempt_count
     ON payouts TO bursar_api, bursar_worker;
 GRANT INSERT ON holds, payouts TO bursar_api;
 GRANT SELECT, INSERT, DELETE, UPDATE (payout_id) ON payout_references TO bursar_api;
-GRANT SELECT ON attempts, provider_keys, facts TO bursar_api;
-GRANT SELECT, INSERT, UPDATE (state, lease_token, lease_until, ambiguous_at, provider_ref, code,
-                              reason, inquire_at, inquiries, proof_at, sends, resend_at)
-    ON attempts TO bursar_worker;
+GRANT SELECT ON provider_keys TO bursar_api;
+-- The worker alone begins attempts. The API ends one when two persons have said what became of it.
+GRANT SELECT, UPDATE (state, lease_token, lease_until, ambiguous_at, provider_ref, code,
+                      reason, inquire_at, inquiries, proof_at, sends, resend_at)
+    ON attempts TO bursar_api, bursar_worker;
+GRANT INSERT ON attempts TO bursar_worker;
+GRANT SELECT, INSERT, UPDATE (verdict, provider_ref, evidence, proposed_by, proposed_at,
+                              confirmed_by, confirmed_at)
+    ON resolutions TO bursar_api;
 -- Never updated; but a row lock asks for UPDATE on some column.
 GRANT SELECT, INSERT, UPDATE (hold_id) ON provider_keys TO bursar_worker;
 GRANT SELECT, INSERT, DELETE ON inbox TO bursar_api;
 GRANT SELECT ON inbox TO bursar_worker;
 GRANT UPDATE (result, tries, next_try_at) ON inbox TO bursar_api, bursar_worker;
 GRANT SELECT ON incidents, accounts, holds, transfers, payout_references, payouts, attempts,
-    provider_keys, facts, inbox TO bursar_auditor;
+    provider_keys, facts, inbox, resolutions TO bursar_auditor;

@@ -1,0 +1,300 @@
+"""What operators do about a payout: send it again, say what became of an attempt. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+import msgspec
+
+from bursar.engine.model import CommandBase, Key, Needs, Peeked, Reply, Table
+from bursar.engine.working_set import WorkingSet
+from bursar.incidents.commands import close_incident, open_incidents
+from bursar.incidents.model import OPEN_INCIDENTS
+from bursar.kit.canonical import canonical_json
+from bursar.ledger import recipes
+from bursar.ledger.model import HOLDS, PENDING_LEGS
+from bursar.payouts.commands import RETRY_BUDGET, WAKE, account_locks
+from bursar.payouts.errors import (
+    FinalityWindowOpen,
+    NothingToResolve,
+    NotRetryable,
+    PayoutNotFound,
+    SecondPersonRequired,
+)
+from bursar.payouts.machine import OPEN_ATTEMPT, AttemptState, Event, State
+from bursar.payouts.model import (
+    ATTEMPTS_OF_PAYOUT,
+    PAYOUTS,
+    RESOLUTIONS,
+    Attempt,
+    Payout,
+    Resolution,
+)
+from bursar.payouts.outcomes import Told, learn
+from bursar.payouts.steps import move, remark
+from bursar.payouts.view import payout_json
+from bursar.rails.contracts import CONTRACTS
+from bursar.rails.outcomes import Executed, NotExecuted
+from bursar.rails.proof import window_closes_at
+
+Verdict = Literal["executed", "not_executed"]
+
+_PAID: Final = frozenset({AttemptState.PAID, AttemptState.RETURNED})
+_ANSWERED: Final = frozenset({"attempt_unproven", "amount_mismatch"})
+"""The kinds of incidents that ask what became of an attempt."""
+
+_set = msgspec.structs.replace
+
+
+class _OnOwnPayout(CommandBase, frozen=True, kw_only=True):
+    """A person's command about a payout of the merchant that their key is scoped to."""
+
+    merchant_id: str
+    payout_id: str
+
+    def peeks(self) -> tuple[tuple[Table[Any], Key], ...]:
+        """The payout, for its merchant and currency."""
+        return ((PAYOUTS, self.payout_id),)
+
+    def _peeked(self, peeked: Peeked) -> Payout | None:
+        payout = peeked.find(PAYOUTS, self.payout_id)
+        return payout if payout is not None and payout.merchant_id == self.merchant_id else None
+
+    def _the_row(self) -> Needs:
+        """Of another merchant's payout nothing but the row that says so."""
+        return Needs(locks=((PAYOUTS, self.payout_id),))
+
+    def _own(self, ws: WorkingSet) -> Payout:
+        payout = ws.find(PAYOUTS, self.payout_id)
+        if payout is None or payout.merchant_id != self.merchant_id:
+            raise PayoutNotFound("There is no such payout.")
+        return payout
+
+
+class RetryPayout(_OnOwnPayout, frozen=True, kw_only=True):
+    """Send a payout that failed once more: a new hold, fresh retries, and a new attempt."""
+
+    def needs(self, peeked: Peeked) -> Needs:
+        """The payout, its attempts, and the accounts of its hold."""
+        payout = self._peeked(peeked)
+        if payout is None:
+            return self._the_row()
+        return Needs(
+            locks=(
+                (PAYOUTS, payout.id),
+                *account_locks(payout.merchant_id, payout.currency, recipes.CREATE_ROLES),
+            ),
+            children=((ATTEMPTS_OF_PAYOUT, payout.id),),
+            journals=(payout.merchant_id,),
+        )
+
+    def decide(self, ws: WorkingSet) -> Reply:
+        """Raises `PayoutNotFound`, `NotRetryable`, `FinalityWindowOpen`, `InsufficientFunds`."""
+        payout = self._own(ws)
+        attempts = ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
+        if payout.state not in (State.FAILED, State.DEAD_LETTER):
+            raise NotRetryable(f"The payout is {payout.state}.", state=payout.state)
+        if any(one.state in OPEN_ATTEMPT or one.state in _PAID for one in attempts):
+            raise NotRetryable("An attempt is open or has paid.", state=payout.state)
+        _refuse_before(max(map(_window_closes_at, attempts), default=ws.now), ws.now)
+        reopened, entry = move(
+            ws,
+            payout,
+            Event.REOPEN,
+            note={"by": self.origin.actor, "after": payout.failure_code},
+            next_attempt_at=ws.now,
+            expires_at=ws.now + RETRY_BUDGET,
+            retries_burned=0,
+            failure_code=None,
+            failure_reason=None,
+        )
+        hold = recipes.payout_created(
+            ws,
+            entry,
+            payout.id,
+            amount=payout.amount,
+            fee=payout.fee,
+            currency=payout.currency,
+            recipe="payout_retried",
+        )
+        retried = _set(reopened, hold_id=hold.id)
+        ws.update(PAYOUTS, retried)
+        ws.wake(WAKE)
+        return Reply(200, payout_json(retried), payout.id)
+
+
+class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
+    """Say what became of the open attempt of a payout, where no provider can prove it.
+
+    The first person proposes. Another person who says the same confirms it, and it is applied as
+    any outcome is. Persons are told apart by `origin.actor`, not by key (F68). `provider_ref` is
+    the provider's name of the payment: with `executed` always, with `not_executed` never.
+    """
+
+    verdict: Verdict
+    provider_ref: str | None
+    evidence: str
+
+    def needs(self, peeked: Peeked) -> Needs:
+        """All that an outcome may touch but what hangs on the attempt, which is not known yet."""
+        payout = self._peeked(peeked)
+        if payout is None:
+            return self._the_row()
+        return Needs(
+            locks=(
+                (PAYOUTS, payout.id),
+                (HOLDS, payout.hold_id),
+                *account_locks(payout.merchant_id, payout.currency, recipes.OUTCOME_ROLES),
+            ),
+            children=(
+                (ATTEMPTS_OF_PAYOUT, payout.id),
+                (PENDING_LEGS, payout.hold_id),
+                (OPEN_INCIDENTS, payout.id),
+                recipes.debt(payout.merchant_id, payout.currency),
+            ),
+            journals=(payout.merchant_id,),
+        )
+
+    def decide(self, ws: WorkingSet) -> Reply:
+        """202 for a proposal, 200 once it is confirmed.
+
+        Raises `PayoutNotFound`, `NothingToResolve`, `SecondPersonRequired`; `FinalityWindowOpen`
+        for `not_executed` while the provider may still carry out what was sent.
+        """
+        payout = self._own(ws)
+        attempt = next(
+            (
+                one
+                for one in ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
+                if one.state in OPEN_ATTEMPT
+            ),
+            None,
+        )
+        if attempt is None:
+            raise NothingToResolve(f"The payout is {payout.state}.", state=payout.state)
+        if self.verdict == "not_executed":
+            _refuse_before(_can_not_be_executed_at(attempt), ws.now)
+        said = self._resolution(attempt, ws.now)
+        known = ws.find(RESOLUTIONS, attempt.id)
+        if known is None or _content(known) != _content(said):
+            return self._propose(ws, payout, said, known)
+        if known.proposed_by == said.proposed_by:
+            raise SecondPersonRequired(
+                "You proposed this. Another person has to confirm it.",
+                proposed_at=known.proposed_at,
+            )
+        return self._confirm(ws, payout, attempt, known)
+
+    def _resolution(self, attempt: Attempt, now: datetime) -> Resolution:
+        return Resolution(
+            attempt_id=attempt.id,
+            merchant_id=attempt.merchant_id,
+            payout_id=attempt.payout_id,
+            verdict=self.verdict,
+            provider_ref=self.provider_ref,
+            amount=attempt.amount,
+            currency=attempt.currency,
+            evidence=self.evidence,
+            proposed_by=self.origin.actor,
+            proposed_at=now,
+            confirmed_by=None,
+            confirmed_at=None,
+        )
+
+    def _propose(
+        self, ws: WorkingSet, payout: Payout, said: Resolution, known: Resolution | None
+    ) -> Reply:
+        if known is None:
+            ws.insert(RESOLUTIONS, said)
+        else:
+            ws.update(RESOLUTIONS, said)
+        remark(ws, payout, "attempt.resolution_proposed", _note(said))
+        return Reply(202, _json(said, payout), payout.id)
+
+    def _confirm(
+        self, ws: WorkingSet, payout: Payout, attempt: Attempt, known: Resolution
+    ) -> Reply:
+        confirmed = _set(known, confirmed_by=self.origin.actor, confirmed_at=ws.now)
+        ws.update(RESOLUTIONS, confirmed)
+        note = {**_note(confirmed), "reason": self.evidence, "proposed_by": known.proposed_by}
+        entry = remark(ws, payout, "attempt.resolved", note)
+        for incident in open_incidents(ws, payout.id):
+            if incident.kind in _ANSWERED and incident.detail in ("", attempt.id):
+                close_incident(ws, incident, note=f"Resolved: {known.verdict}.", entry=entry)
+        learn(ws, payout, attempt, _outcome(confirmed), Told("operator", timedelta(0)))
+        return Reply(200, _json(confirmed, ws.get(PAYOUTS, payout.id)), payout.id)
+
+
+def _window_closes_at(attempt: Attempt) -> datetime:
+    contract = CONTRACTS[attempt.provider]
+    return window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
+
+
+def _can_not_be_executed_at(attempt: Attempt) -> datetime:
+    """From when on people may say that nothing left: window over, key forgotten by the provider."""
+    contract = CONTRACTS[attempt.provider]
+    key_dies = attempt.begun_at + timedelta(seconds=contract.key_lifetime_s)
+    return max(_window_closes_at(attempt), key_dies)
+
+
+def _refuse_before(closes_at: datetime, now: datetime) -> None:
+    if now < closes_at:
+        raise FinalityWindowOpen(
+            "The provider may still carry out what was sent.", closes_at=closes_at
+        )
+
+
+def _content(resolution: Resolution) -> tuple[object, ...]:
+    """What two persons must agree on."""
+    return (
+        resolution.attempt_id,
+        resolution.verdict,
+        resolution.provider_ref,
+        resolution.amount,
+        resolution.currency,
+    )
+
+
+def _outcome(resolution: Resolution) -> Executed | NotExecuted:
+    if resolution.provider_ref is not None:
+        return Executed(
+            provider_ref=resolution.provider_ref,
+            amount_minor=resolution.amount,
+            currency=resolution.currency,
+            cost_minor=0,
+        )
+    # Not sent again by itself: that is a decision of its own, by `RetryPayout`.
+    return NotExecuted(
+        code="resolved_not_executed", reason=resolution.evidence, retryable=False, sent=True
+    )
+
+
+def _note(resolution: Resolution) -> dict[str, Any]:
+    return {
+        "attempt": resolution.attempt_id,
+        "verdict": resolution.verdict,
+        "provider_reference": resolution.provider_ref,
+        "reason": resolution.evidence,
+    }
+
+
+def _json(resolution: Resolution, payout: Payout) -> bytes:
+    return canonical_json(
+        {
+            "object": "resolution",
+            "state": "proposed" if resolution.confirmed_at is None else "confirmed",
+            "payout_id": resolution.payout_id,
+            "payout_state": payout.state,
+            "attempt_id": resolution.attempt_id,
+            "amount": resolution.amount,
+            "currency": resolution.currency,
+            "verdict": resolution.verdict,
+            "provider_reference": resolution.provider_ref,
+            "evidence": resolution.evidence,
+            "proposed_by": resolution.proposed_by,
+            "proposed_at": resolution.proposed_at,
+            "confirmed_by": resolution.confirmed_by,
+            "confirmed_at": resolution.confirmed_at,
+        }
+    )
