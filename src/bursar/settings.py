@@ -40,7 +40,6 @@ _READ_ELSEWHERE: Final = frozenset(
     {
         *("BURSAR_API_URL", "BURSAR_API_KEY"),  # the options of `bursar pay`
         "BURSAR_SUPERVISOR_PID",  # told to children of `bursar up`
-        # the second provider: docs/wire/offramp.md
     }
 )
 # What Kubernetes tells every pod of a service called `bursar` or `bursar-…`.
