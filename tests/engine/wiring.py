@@ -16,7 +16,7 @@ from bursar.identity.commands import CreateMerchant
 from bursar.kit.ids import SeededIds
 from bursar.ledger.commands import FundAccount
 from bursar.ledger.model import ACCOUNTS, Account, AccountRole, address
-from bursar.payouts.attempts import BeginAttempt, RecordReply
+from bursar.payouts.attempts import BeginAttempt, Choice, RecordReply
 from bursar.payouts.commands import CancelPayout, CreatePayout
 from bursar.payouts.memory import new_store
 from bursar.rails.outcomes import Outcome
@@ -210,10 +210,8 @@ def begin(name: str, attempt: str, *, token: str = "ls_1", lease_s: float = 5) -
         origin=ORIGIN,
         payout_id=f"po_{name}",
         attempt_id=f"pa_{attempt}",
-        provider="bank",
-        provider_key=attempt,
+        choices=(Choice("bank", attempt, timedelta(seconds=lease_s), currencies=None),),
         lease_token=token,
-        lease=timedelta(seconds=lease_s),
     )
 
 

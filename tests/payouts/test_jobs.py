@@ -26,8 +26,13 @@ class SlowEngine:
         """The commit."""
         self.told.append(command)
         self._clock.advance(self._commit_s)
+        attempt = SimpleNamespace(id="pa_1", number=1, provider="bank", lease_token="ls_1")
         return SimpleNamespace(
-            instruction=None, correlation_id="co-1", attempt=SimpleNamespace(number=1)
+            instruction=None,
+            correlation_id="co-1",
+            attempt=attempt,
+            first_send=True,
+            conclusive=True,
         )
 
 
@@ -72,7 +77,8 @@ async def test_a_request_must_begin_while_the_lease_outlasts_it() -> None:
 
     begin, record = engine.told
     assert isinstance(begin, BeginAttempt)
-    assert begin.lease == timedelta(seconds=rail.contract.request_deadline_s + LEASE_MARGIN_S)
+    lease = timedelta(seconds=rail.contract.request_deadline_s + LEASE_MARGIN_S)
+    assert [choice.lease for choice in begin.choices] == [lease]
     assert rail.limits == [start + LEASE_MARGIN_S]
     assert isinstance(record, RecordReply)
     assert record.outcome == LATE

@@ -1,6 +1,7 @@
 """Contracts: the numbers, the keys, the exponents."""
 
 import string
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -29,6 +30,45 @@ def test_the_banks_promises() -> None:
     assert BANK.definitive_codes == {
         *("AC01", "AC04", "AC06", "AG01", "AM03", "AM04", "BE04", "MD07", "RR04"),
     }
+
+
+def test_the_offramps_promises() -> None:
+    """F19, F13: as the wire document states them; its inquiry proves no absence."""
+    row = CONTRACTS["offramp"]
+    assert (row.finality_window_s, row.key_lifetime_s, row.request_deadline_s) == (4, 120, 2)
+    assert (row.key_length_max, len(row.key_charset)) == (26, 32)
+    assert set(string.digits + string.ascii_uppercase) - set(row.key_charset) == set("ILOU")
+    assert not row.absence_is_proof
+    assert row.ordered
+    assert row.currencies == frozenset({"USDC"})
+    assert row.definitive_codes == {
+        *("account_invalid", "account_closed", "recipient_blocked", "compliance_rejected"),
+        "float_insufficient",
+    }
+    assert row.retryable_codes == {"float_insufficient"}
+    assert {code for code, reason in row.reasons.items() if reason.ours} == {"float_insufficient"}
+
+
+def test_pauses_between_sends_double() -> None:
+    """F19: from the contract's own, without end; the key's life ends them."""
+    pauses = [CONTRACTS["offramp"].resend_pause(sends) for sends in (1, 2, 3, 7, 10**6)]
+    assert pauses[:4] == [timedelta(seconds=count) for count in (1, 2, 4, 64)]
+    assert pauses[4] is not None
+    assert pauses[4] > CONTRACTS["offramp"].key_lifetime
+    assert BANK.resend_pause(1) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lease_s", "may"),
+    [(0, 5, True), (112.999, 5, True), (113, 5, False), (114, 3.9, True), (114, 4, False)],
+)
+def test_no_send_past_the_keys_life(seconds: float, lease_s: float, *, may: bool) -> None:
+    """F19: its last byte may leave at the end of lease and deadline."""
+    begun_at = datetime(2026, 3, 29, 12, tzinfo=UTC)
+    now = begun_at + timedelta(seconds=seconds)
+
+    assert CONTRACTS["offramp"].may_resend(begun_at, now, timedelta(seconds=lease_s)) == may
+    assert not BANK.may_resend(begun_at, begun_at, timedelta(seconds=lease_s))
 
 
 def test_our_own_empty_account_burns_no_retry() -> None:

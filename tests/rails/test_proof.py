@@ -47,25 +47,42 @@ ODD = NotExecuted(code="ZZ99", reason="odd", retryable=True, sent=True)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "first_send", "judged"),
+    ("outcome", "send", "judged"),
     [
-        (EXECUTED, True, EXECUTED),
-        (EXECUTED, False, EXECUTED),
-        (Accepted("bt_1"), True, Accepted("bt_1")),
-        (Accepted("bt_1"), False, Accepted("bt_1")),
-        (Unknown("reset"), True, Unknown("reset")),
-        (Unknown("reset"), False, Unknown("reset")),
-        (CLOSED, True, CLOSED),
-        (CLOSED, False, Unknown("no_proof_on_resend:AC04")),
-        (NOT_SENT, True, NOT_SENT),
-        (NOT_SENT, False, Unknown("no_proof_on_resend:not_sent")),
-        (ODD, True, Unknown("unlisted_code:ZZ99")),
-        (ODD, False, Unknown("no_proof_on_resend:ZZ99")),
+        (EXECUTED, "first", EXECUTED),
+        (EXECUTED, "later", EXECUTED),
+        (EXECUTED, "conclusive", EXECUTED),
+        (Accepted("bt_1"), "first", Accepted("bt_1")),
+        (Accepted("bt_1"), "later", Accepted("bt_1")),
+        (Accepted("bt_1"), "conclusive", Accepted("bt_1")),
+        (Unknown("reset"), "first", Unknown("reset")),
+        (Unknown("reset"), "later", Unknown("reset")),
+        (Unknown("reset"), "conclusive", Unknown("reset")),
+        (CLOSED, "first", CLOSED),
+        (CLOSED, "later", Unknown("no_proof_on_resend:AC04")),
+        (CLOSED, "conclusive", CLOSED),
+        (NOT_SENT, "first", NOT_SENT),
+        (NOT_SENT, "later", Unknown("no_proof_on_resend:not_sent")),
+        (NOT_SENT, "conclusive", Unknown("no_proof_on_resend:not_sent")),
+        (ODD, "first", Unknown("unlisted_code:ZZ99")),
+        (ODD, "later", Unknown("no_proof_on_resend:ZZ99")),
+        (ODD, "conclusive", Unknown("unlisted_code:ZZ99")),
     ],
 )
-def test_one_sends_outcome(outcome: Outcome, *, first_send: bool, judged: Outcome) -> None:
-    """F12, F14, F15: a "no" on a resend speaks for the resend only."""
-    assert judge_submit(outcome, BANK, first_send=first_send) == judged
+def test_one_sends_outcome(outcome: Outcome, send: str, judged: Outcome) -> None:
+    """F12, F14, F15: a "no" on a resend is proof only after the window of the sends before it.
+
+    That no byte of it left says nothing of those, ever.
+    """
+    first, conclusive = send == "first", send == "conclusive"
+
+    assert judge_submit(outcome, BANK, first_send=first, conclusive=conclusive) == judged
+
+
+@pytest.mark.parametrize("outcome", [CLOSED, NOT_SENT, SHORT])
+def test_a_later_send_is_not_conclusive_unless_said(outcome: Outcome) -> None:
+    """F12: what is forgotten errs to the safe side."""
+    assert isinstance(judge_submit(outcome, BANK, first_send=False), Unknown)
 
 
 def test_flags_come_from_the_contract() -> None:

@@ -1,4 +1,4 @@
-"""Attempts: begin one under a lease, record what came of it, take over from the dead. Pure."""
+"""Attempts: begin one under a lease, send it again, record what came of it. Pure."""
 
 from __future__ import annotations
 
@@ -26,34 +26,58 @@ from bursar.payouts.model import (
     ProviderKey,
 )
 from bursar.payouts.outcomes import Told, learn
+from bursar.payouts.silence import is_frozen
+from bursar.rails.contracts import CONTRACTS
 from bursar.payouts.steps import move, remark
 from bursar.rails.outcomes import Executed, Outcome, Unknown
+from bursar.rails.proof import window_closes_at
 from bursar.rails.port import PayoutInstruction
 
 _set = msgspec.structs.replace
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """A lease on a fresh attempt, and what to tell the provider."""
+    """A lease on one send of an attempt, and what to tell the provider.
+
+    `conclusive`: the window of every earlier send had closed when this one began.
+    """
 
     attempt: Attempt
     instruction: PayoutInstruction
+    conclusive: bool
+
+    @property
+    def first_send(self) -> bool:
+        """Whether no send of the attempt was ever begun before."""
+        return self.attempt.sends == 1
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A provider that an attempt may go to.
+
+    `provider_key` is the attempt's id in the provider's charset, `lease` how long a send there
+    may take, `currencies` what the provider is there for (None: whatever no other choice is).
+    """
+
+    provider: str
+    provider_key: str
+    lease: timedelta
+    currencies: frozenset[str] | None
     correlation_id: str
 
 
 class BeginAttempt(CommandBase, frozen=True, kw_only=True):
     """Take a due payout: writes attempt and `sending` before any byte is sent.
 
-    `lease_token` fences every later word of this worker; the lease lasts `lease` from the
-    database's time. `provider_key` is the attempt's id in the provider's charset.
+    `lease_token` fences every later word of this worker; the lease lasts as long as the choice
+    says, from the database's time. `choices` stand in order of preference; the payout's currency
+    decides.
     """
 
     payout_id: str
     attempt_id: str
-    provider: str
-    provider_key: str
+    choices: tuple[Choice, ...]
     lease_token: str
-    lease: timedelta
 
     def peeks(self) -> tuple[tuple[Table[Any], Key], ...]:
         """The payout, for its merchant."""
@@ -81,21 +105,22 @@ class BeginAttempt(CommandBase, frozen=True, kw_only=True):
         if any(other.state in OPEN_ATTEMPT for other in others):
             raise NotDue("Another attempt is open.")
         if any(other.state in (AttemptState.PAID, AttemptState.RETURNED) for other in others):
+        choice = _choose(self.choices, payout.currency)
             raise NotDue("An attempt has paid.")
         attempt = Attempt(
             id=self.attempt_id,
             merchant_id=payout.merchant_id,
             payout_id=payout.id,
             number=len(others) + 1,
-            provider=self.provider,
-            provider_key=self.provider_key,
+            provider=choice.provider,
+            provider_key=choice.provider_key,
             hold_id=payout.hold_id,
             amount=payout.amount,
             currency=payout.currency,
             begun_at=ws.now,
             state=AttemptState.SENDING,
             lease_token=self.lease_token,
-            lease_until=ws.now + self.lease,
+            lease_until=ws.now + choice.lease,
             ambiguous_at=None,
             provider_ref=None,
             code=None,
@@ -110,8 +135,8 @@ class BeginAttempt(CommandBase, frozen=True, kw_only=True):
         ws.insert(
             PROVIDER_KEYS,
             ProviderKey(
-                self.provider,
-                self.provider_key,
+                attempt.provider,
+                attempt.provider_key,
                 payout.merchant_id,
                 payout.id,
                 attempt.id,
@@ -123,12 +148,23 @@ class BeginAttempt(CommandBase, frozen=True, kw_only=True):
             ws,
             payout,
             Event.BEGIN,
-            note={"attempt": attempt.id, "provider": self.provider},
+            note={"attempt": attempt.id, "provider": attempt.provider},
             attempt_count=attempt.number,
-            provider=self.provider,
+            provider=attempt.provider,
             next_attempt_at=None,
         )
-        return Begun(attempt, _instruction(moved, attempt), payout.correlation_id)
+        instruction = _instruction(moved, attempt)
+        return Begun(attempt, instruction, payout.correlation_id, conclusive=True)
+
+
+def _choose(choices: tuple[Choice, ...], currency: str) -> Choice:
+    """The first that is there for the currency, else the first that is there for all the rest."""
+    own = (c for c in choices if c.currencies is not None and currency in c.currencies)
+    rest = (c for c in choices if c.currencies is None)
+    choice = next(own, None) or next(rest, None)
+    if choice is None:
+        raise NotDue("No provider here takes the currency.")
+    return choice
 
 
 def _instruction(payout: Payout, attempt: Attempt) -> PayoutInstruction:
@@ -181,6 +217,67 @@ class _OnAttempt(CommandBase, frozen=True, kw_only=True):
             hold_id=attempt.hold_id,
             merchant_id=attempt.merchant_id,
             currency=attempt.currency,
+        )
+
+
+class ResendAttempt(_OnAttempt, frozen=True, kw_only=True):
+    """Take the lease for another send to the same provider under the same key (F19).
+
+    It moves nothing: a provider that knows the key tells how its payout stands, and one that does
+    not takes it as it should have taken the first. Only while the key is sure to be known.
+    """
+
+    lease_token: str
+    lease: timedelta
+
+    def needs(self, peeked: Peeked) -> Needs:
+        """The payout and its attempts."""
+        attempt = peeked.find(ATTEMPTS, self.attempt_id)
+        if attempt is None:
+            return Needs(locks=((ATTEMPTS, self.attempt_id),))
+        return Needs(
+            locks=((PAYOUTS, attempt.payout_id),),
+            children=((ATTEMPTS_OF_PAYOUT, attempt.payout_id),),
+            journals=(attempt.merchant_id,),
+        )
+
+    def decide(self, ws: WorkingSet) -> Begun | None:
+        """None if the attempt is never to be sent again; then it is not due any more.
+
+        Raises `NotDue` if it waits for no resend now.
+        """
+        attempt = ws.get(ATTEMPTS, self.attempt_id)
+        if attempt.state != AttemptState.UNKNOWN:
+            raise NotDue("The attempt is not unknown.")
+        if attempt.resend_at is None or attempt.resend_at > ws.now:
+            raise NotDue("The attempt is not due to be sent again.")
+        contract = CONTRACTS[attempt.provider]
+        others = ws.children(ATTEMPTS_OF_PAYOUT, attempt.payout_id)
+        # Were the first send lost, this one would pay what another attempt has paid (I5).
+        paid = any(other.state in (AttemptState.PAID, AttemptState.RETURNED) for other in others)
+        alive = contract.may_resend(attempt.begun_at, ws.now, self.lease)
+        if paid or is_frozen(attempt) or not alive:
+            ws.update(ATTEMPTS, _set(attempt, resend_at=None))
+            return None
+        closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
+        again = _set(
+            attempt,
+            state=AttemptState.SENDING,
+            lease_token=self.lease_token,
+            lease_until=max(attempt.lease_until, ws.now + self.lease),
+            sends=attempt.sends + 1,
+            resend_at=None,
+            # A question that was put before this send does not speak of it: its answer is late.
+            inquiries=attempt.inquiries + 1,
+        )
+        ws.update(ATTEMPTS, again)
+        payout = ws.get(PAYOUTS, attempt.payout_id)
+        remark(ws, payout, "attempt.resent", {"attempt": again.id, "send": again.sends})
+        return Begun(
+            again,
+            _instruction(payout, again),
+            payout.correlation_id,
+            conclusive=ws.now >= closes,
         )
 
 

@@ -1,4 +1,4 @@
-"""What a worker does for payouts: send, ask, apply events, take over, expire.
+"""What a worker does for payouts: send, send again, ask, apply events, take over, expire.
 
 Each job reads with no lock kept, calls out with no transaction open, and brings the outcome back
 as a command. Whoever dies in between leaves a lease that runs out.
@@ -19,7 +19,15 @@ from bursar.kit.backoff import full_jitter
 from bursar.kit.clock import Clock
 from bursar.kit.crashpoints import CrashPoints, NoCrash, Step, passing
 from bursar.kit.ids import Ids, Randomness
-from bursar.payouts.attempts import BeginAttempt, ExpireLease, RecordInquiry, RecordReply
+from bursar.payouts.attempts import (
+    BeginAttempt,
+    Begun,
+    Choice,
+    ExpireLease,
+    RecordInquiry,
+    RecordReply,
+    ResendAttempt,
+)
 from bursar.payouts.commands import ExpirePayout
 from bursar.payouts.errors import NotDue
 from bursar.payouts.inbox import ApplyEvent, DeferEvent
@@ -27,6 +35,7 @@ from bursar.payouts.machine import AttemptState
 from bursar.payouts.model import Attempt
 from bursar.payouts.store import PayoutReads
 from bursar.rails.port import PayoutRail, WebhookVerifier
+from bursar.rails.contracts import Contract
 from bursar.rails.proof import as_instructed, judge_inquiry, judge_submit, window_closes_at
 
 log = structlog.get_logger(__name__)
@@ -64,19 +73,15 @@ class Jobs(msgspec.Struct, frozen=True):
 
 
 async def send(jobs: Jobs, payout_id: str) -> None:
-    """Begin an attempt, call the provider once, record what came of it."""
-    (rail,) = jobs.rails.values()
-    lease_s = rail.contract.request_deadline_s + LEASE_MARGIN_S
+    """Begin an attempt at the provider for its currency, call once, record what came of it."""
     attempt_id = jobs.ids.new("pa")
-    lease_ends = jobs.clock.monotonic() + lease_s
+    started = jobs.clock.monotonic()
     begin = BeginAttempt(
         origin=jobs.origin,
         payout_id=payout_id,
         attempt_id=attempt_id,
-        provider=rail.name,
-        provider_key=rail.contract.map_key(attempt_id),
+        choices=tuple(_choice(rail.contract, attempt_id) for rail in jobs.rails.values()),
         lease_token=jobs.ids.new("ls"),
-        lease=timedelta(seconds=lease_s),
     )
     try:
         with passing(jobs.crash, Step.PAYOUT_BEGIN):
@@ -85,18 +90,53 @@ async def send(jobs: Jobs, payout_id: str) -> None:
         return
     # The commit or the way to the provider may take so long that the lease would end before the
     # request does: then it must not begin (F33).
+    await _call(jobs, begun, started)
+
+
+async def resend(jobs: Jobs, attempt_id: str) -> None:
+    """Send an unknown attempt to its provider again under its key, and record what came of it."""
+    found = await jobs.reads.attempt_now(attempt_id)
+    if found is None or found[0].provider not in jobs.rails:
+        return
+    started = jobs.clock.monotonic()
+    again = ResendAttempt(
+        origin=jobs.origin,
+        attempt_id=attempt_id,
+        lease_token=jobs.ids.new("ls"),
+        lease=_lease(jobs.rails[found[0].provider].contract),
+    )
+    try:
+        with passing(jobs.crash, Step.PAYOUT_RESEND):
+            begun = await jobs.engine.submit(again)
+    except NotDue:
+        log.debug("resend_outrun", attempt_id=attempt_id)
+        return
+    if begun is not None:
+        await _call(jobs, begun, started)
+
+
+async def _call(jobs: Jobs, begun: Begun, started: float) -> None:
+    """Call the provider once under the lease that was asked for at `started`, and record it."""
+    attempt = begun.attempt
+    rail = jobs.rails[attempt.provider]
     with passing(jobs.crash, Step.PAYOUT_SUBMIT):
         reply = await rail.submit(
+    lease_ends = started + _lease(rail.contract).total_seconds()
             begun.instruction,
             correlation_id=begun.correlation_id,
             must_start_before=lease_ends - rail.contract.request_deadline_s,
         )
     record = RecordReply(
         origin=jobs.origin,
-        attempt_id=attempt_id,
-        lease_token=begin.lease_token,
-        outcome=judge_submit(reply, rail.contract, first_send=True),
-        retry_delay=jobs.retry_delay(begun.attempt.number),
+        attempt_id=attempt.id,
+        lease_token=attempt.lease_token,
+        outcome=judge_submit(
+            reply,
+            rail.contract,
+            first_send=begun.first_send,
+            conclusive=begun.conclusive,
+        ),
+        retry_delay=jobs.retry_delay(attempt.number),
     )
     with passing(jobs.crash, Step.PAYOUT_RECORD):
         await jobs.engine.submit(record)
@@ -104,6 +144,16 @@ async def send(jobs: Jobs, payout_id: str) -> None:
 
 async def ask(jobs: Jobs, attempt_id: str) -> None:
     """Ask the provider about an attempt by our key, and record what that proves."""
+def _choice(contract: Contract, attempt_id: str) -> Choice:
+    key = contract.map_key(attempt_id)
+    return Choice(contract.provider, key, _lease(contract), contract.currencies)
+
+
+def _lease(contract: Contract) -> timedelta:
+    """Longer than one request may take, so that a commit may come first."""
+    return contract.request_deadline + timedelta(seconds=LEASE_MARGIN_S)
+
+
     found = await jobs.reads.attempt_now(attempt_id)
     if found is None:
         return

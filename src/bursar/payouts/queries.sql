@@ -335,6 +335,13 @@ LIMIT $1
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: attempt_now
+-- name: due_resends
+SELECT id FROM attempts
+WHERE state = 'unknown' AND resend_at <= statement_timestamp() AND NOT (id = ANY($2::text[]))
+ORDER BY resend_at
+LIMIT $1
+FOR NO KEY UPDATE SKIP LOCKED
+
 -- The database's time is read before the provider is asked: proof never counts time after it.
 SELECT a.id, a.merchant_id, a.payout_id, a.number, a.provider, a.provider_key, a.hold_id, a.amount,
        a.currency, a.begun_at, a.state, a.lease_token, a.lease_until, a.ambiguous_at,

@@ -64,6 +64,7 @@ class Worker:
                 wake=wake[inbox.WAKE],
             ),
             Lane(store, "inquiries", partial(ask, jobs), concurrency=concurrency, poll_s=SWEEP_S),
+            Lane(store, "resends", partial(resend, jobs), concurrency=concurrency, poll_s=SWEEP_S),
             Lane(
                 store,
                 "leases",
