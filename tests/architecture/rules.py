@@ -67,10 +67,13 @@ CONTEXTS: Mapping[str, set[str]] = {
     "payments": set(),
     "payouts": {
         "attempts.py",  # commands of workers: begin, record, take over
+        "effects.py",  # what a new fact changes in payout and books
+        "facts.py",  # how an attempt stands by its facts
         "inbox.py",  # commands for provider events
         "memory.py",  # queues, unique rules and reads over the in-memory twin
         "operations.py",  # commands of operators: send again, say what became of an attempt
-        "outcomes.py",  # what an outcome does: one road for every source
+        "outcomes.py",  # what became known, taken in: one road for every source
+        "silence.py",  # unknown and frozen attempts: when to ask, when people must
         "steps.py",  # move the state, journal it, keep the books
         "verify.py",  # the replay
         "view.py",  # the payout as the API shows it
@@ -82,6 +85,7 @@ CONTEXTS: Mapping[str, set[str]] = {
 PURE_FILES = {
     *("model.py", "machine.py", "commands.py", "recipes.py", "book.py"),
     *("attempts.py", "inbox.py", "outcomes.py", "steps.py", "view.py"),
+    *("effects.py", "facts.py", "silence.py"),
 }
 _IMPURE = (
     "aiohttp",

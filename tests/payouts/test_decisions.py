@@ -11,7 +11,7 @@ import pytest
 from bursar.engine.model import IDEMPOTENCY_KEYS, JOURNAL, Command, Reply
 from bursar.ledger.errors import InsufficientFunds, UnknownAccount
 from bursar.ledger.model import HOLDS, TRANSFERS, AccountRole
-from bursar.payouts.errors import AlreadyEnded, DuplicateReference, NotDue, PayoutNotFound
+from bursar.payouts.errors import AlreadyDispatched, DuplicateReference, NotDue, PayoutNotFound
 from bursar.payouts.model import FACTS, PAYOUTS, PROVIDER_KEYS, REFERENCES
 from bursar.rails.outcomes import (
     Accepted,
@@ -19,6 +19,8 @@ from bursar.rails.outcomes import (
     StatusExecuted,
     StatusNotFound,
     StatusPending,
+    StatusRejected,
+    StatusReturned,
     StatusUnknown,
     Unknown,
 )
@@ -42,12 +44,16 @@ from tests.payouts.wiring import (
     asked,
     attempt,
     check_books,
+    deliver,
+    event,
     expire,
+    incidents,
     payout,
     take_over,
 )
 
 PAID = Executed(provider_ref="bt", amount_minor=100, currency="EUR", cost_minor=7)
+TRUTH = StatusExecuted(provider_ref="bt", amount_minor=100, currency="EUR", cost_minor=7)
 
 
 @pytest.fixture
@@ -181,7 +187,7 @@ class TestCancel:
         twin.do(create("p"))
         first, second = twin.group(cancel("p"), cancel("p"))
         assert type(first).__name__ == "Done"
-        assert isinstance(getattr(second, "error", None), AlreadyEnded)
+        assert isinstance(getattr(second, "error", None), AlreadyDispatched)
         assert len([t for t in twin.rows(TRANSFERS) if t.kind == "void"]) == 1
 
     @pytest.mark.parametrize("cancel_first", [True, False])
@@ -290,11 +296,27 @@ class TestReply:
         """F33: noted in the journal, moves nothing."""
         sent(twin)
         before = (payout(twin), attempt(twin))
-        twin.do(reply("a", PAID, token="ls_stolen"))
+        for said in (CLOSED, NOT_SENT, Accepted("bt"), Unknown("timeout")):
+            twin.do(reply("a", said, token="ls_stolen"))
         assert (payout(twin), attempt(twin)) == before
         assert not twin.rows(FACTS)
-        (late,) = [row for row in twin.rows(JOURNAL) if row.kind == "attempt.late_reply"]
-        assert json.loads(late.body)["reply"]["outcome"] == "executed"
+        late = [row for row in twin.rows(JOURNAL) if row.kind == "attempt.late_reply"]
+        assert [json.loads(row.body)["reply"]["outcome"] for row in late] == [
+            "not_executed",
+            "not_executed",
+            "accepted",
+            "unknown",
+        ]
+
+    def test_that_money_left_counts_whoever_brings_it(self, twin: Twin) -> None:
+        """F25, F33: a zombie's yes is as good as any other; the lease of the living goes on."""
+        sent(twin)
+        lease_until = attempt(twin).lease_until
+        twin.do(reply("a", PAID, token="ls_stolen"))
+        assert (payout(twin).state, attempt(twin).state) == ("settled", "paid")
+        assert attempt(twin).lease_until == lease_until
+        twin.do(reply("a", PAID, token="ls_a"))
+        assert len(twin.rows(FACTS)) == 1
 
     def test_a_zombies_no_does_not_count_after_its_successor_began(self, twin: Twin) -> None:
         """F33: the second attempt goes on."""
@@ -361,15 +383,68 @@ class TestInquiry:
         assert (payout(twin).state, attempt(twin).state) == ("sent", "accepted")
 
     def test_no_question_about_an_ended_or_a_running_attempt(self, twin: Twin) -> None:
-        """F24: the reply, or an event, was faster."""
+        """F24: the reply, or an event, was faster; what it had told is known."""
         sent(twin)
-        answer = StatusExecuted(provider_ref="bt", amount_minor=100, currency="EUR")
         with pytest.raises(NotDue):
-            twin.do(asked(twin, "a", answer))
+            twin.do(asked(twin, "a", StatusPending("bt")))
         twin.do(reply("a", PAID, token="ls_a"))
         with pytest.raises(NotDue):
-            twin.do(asked(twin, "a", answer))
+            twin.do(asked(twin, "a", TRUTH))
         assert len(twin.rows(FACTS)) == 1
+
+    @pytest.mark.parametrize("running", [True, False])
+    def test_that_money_left_counts_however_late_it_is_told(
+        self, twin: Twin, *, running: bool
+    ) -> None:
+        """F25: also if the answer was outrun by another one, or nobody waits for it any more."""
+        sent(twin)
+        if not running:
+            twin.do(reply("a", CLOSED, token="ls_a"))
+        twin.do(asked(twin, "a", TRUTH, count=7))
+        assert (payout(twin).state, attempt(twin).state) == ("settled", "paid")
+
+    def test_a_contradiction_is_asked_about_once(self, twin: Twin) -> None:
+        """F26: at once, although the attempt has ended; whatever is said, people look at it."""
+        sent(twin)
+        twin.do(reply("a", PAID, token="ls_a"))
+        assert attempt(twin).inquire_at is None
+        deliver(twin, event("evt_1", "failed"))
+        assert (attempt(twin).inquire_at, incidents(twin)) == (T0, ["paid_and_failed"])
+        twin.do(asked(twin, "a", StatusRejected("AC04", "closed")))
+        assert (attempt(twin).inquire_at, attempt(twin).state) == (None, "paid")
+        (noted,) = [row for row in twin.rows(JOURNAL) if '"answer"' in row.body]
+        assert noted.kind == "attempt.evidence"
+        with pytest.raises(NotDue):
+            twin.do(asked(twin, "a", StatusNotFound()))
+        deliver(twin, event("evt_2", "failed"))
+        assert (attempt(twin).inquire_at, incidents(twin)) == (None, ["paid_and_failed"])
+
+    @pytest.mark.parametrize("return_id", ["rt_1", None])
+    def test_what_came_back_is_booked_whoever_tells_it(
+        self, twin: Twin, return_id: str | None
+    ) -> None:
+        """F29, F79, F80: an inquiry's return and the webhook's are one."""
+        sent(twin)
+        twin.do(reply("a", Unknown("timeout"), token="ls_a"))
+        back = StatusReturned(
+            provider_ref="bt",
+            amount_minor=100,
+            currency="EUR",
+            returned_minor=100,
+            code="AC06",
+            reason="blocked",
+            cost_minor=7,
+            return_id=return_id,
+        )
+        twin.do(asked(twin, "a", back))
+        with pytest.raises(NotDue):
+            twin.do(asked(twin, "a", back))
+        deliver(twin, event("evt_1", "paid", cost=7))
+        deliver(twin, event("evt_2", "returned", return_id="rt_1"))
+        row = payout(twin)
+        assert (row.state, row.amount_returned, row.provider_cost) == ("returned", 100, 7)
+        assert twin.account(AccountRole.COSTS).balance == 7
+        assert not incidents(twin)
 
 
 class TestExpiry:

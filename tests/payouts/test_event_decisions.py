@@ -88,10 +88,11 @@ class TestEvents:
         twin.do(reply("a", Unknown("timeout"), token="ls_a"))
         assert deliver(twin, event("evt_1", "failed")) == "evidence"
         assert attempt(twin).inquire_at == T0
-        assert not twin.rows(FACTS)
+        assert [fact.item for fact in twin.rows(FACTS)] == ["told:"]
         twin.clock.advance(5)
         assert deliver(twin, event("evt_2", "failed")) == "applied"
         assert payout(twin).state == "failed"
+        assert [fact.item for fact in twin.rows(FACTS)] == ["told:", ""]
 
     @pytest.mark.parametrize("code", ["MS03", "", "AB05", "XYZ"])
     def test_an_unlisted_code_proves_nothing(self, twin: Twin, code: str) -> None:

@@ -84,20 +84,20 @@ backing_off  cancelled              sending   no:not_due failed      no:not_due 
 being_sent   no:already_dispatched  no:not_due no:not_due no:not_due no:not_due sending
 unknown      no:already_dispatched  no:not_due no:not_due no:not_due no:not_due no:not_due
 promised     no:already_dispatched  no:not_due no:not_due no:not_due no:not_due no:not_due
-settled      no:already_ended       no:not_due no:not_due no:not_due no:not_due no:not_due
-returned     no:already_ended       no:not_due no:not_due no:not_due no:not_due no:not_due
-failed       no:already_ended       no:not_due no:not_due no:not_due no:not_due no:not_due
-cancelled    no:already_ended       no:not_due no:not_due no:not_due -         -
-expired      no:already_ended       no:not_due no:not_due no:not_due -         -
+settled      no:already_dispatched       no:not_due no:not_due no:not_due no:not_due no:not_due
+returned     no:already_dispatched       no:not_due no:not_due no:not_due no:not_due no:not_due
+failed       no:already_dispatched       no:not_due no:not_due no:not_due no:not_due no:not_due
+cancelled    no:already_dispatched       no:not_due no:not_due no:not_due -         -
+expired      no:already_dispatched       no:not_due no:not_due no:not_due -         -
 
 situation    reply_paid reply_no zombie_paid asked_paid asked_no   later_no
-backing_off  =          =        =           no:not_due no:not_due no:not_due
-being_sent   settled    failed   =           no:not_due no:not_due no:not_due
-unknown      =          =        =           settled    sending    failed
-promised     =          =        =           settled    failed     failed
+backing_off  settled    =        settled     settled    no:not_due no:not_due
+being_sent   settled    failed   settled     settled    no:not_due no:not_due
+unknown      settled    =        settled     settled    sending    failed
+promised     settled    =        settled     settled    failed     failed
 settled      =          =        =           no:not_due no:not_due no:not_due
 returned     =          =        =           no:not_due no:not_due no:not_due
-failed       =          =        =           no:not_due no:not_due no:not_due
+failed       settled    =        settled     settled    no:not_due no:not_due
 
 situation    told_paid told_no  told_back
 backing_off  settled   =        returned

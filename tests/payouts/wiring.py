@@ -14,9 +14,10 @@ from bursar.payouts.attempts import ExpireLease, RecordInquiry
 from bursar.payouts.commands import ExpirePayout
 from bursar.payouts.errors import NotDue
 from bursar.payouts.inbox import ApplyEvent, ReceiveEvent
+from bursar.payouts.jobs import what_came_back
 from bursar.payouts.model import ATTEMPTS, FACTS, INBOX, PAYOUTS, Attempt, InboxEvent, Payout
 from bursar.rails.contracts import CONTRACTS
-from bursar.rails.outcomes import Inquiry, NotExecuted
+from bursar.rails.outcomes import Executed, Inquiry, NotExecuted
 from bursar.rails.port import EventKind, ProviderEvent
 from bursar.rails.proof import as_instructed, judge_inquiry, window_closes_at
 from tests.engine.wiring import ORIGIN, T0, Twin
@@ -81,6 +82,7 @@ def event(
     code: str = "AC04",
     return_id: str | None = None,
     ref: str = "bt",
+    sequence: int | None = None,
 ) -> ProviderEvent:
     """One message of the bank about the attempt under `key`."""
     return ProviderEvent(
@@ -95,6 +97,7 @@ def event(
         reason="closed",
         return_id=return_id,
         occurred_at=T0,
+        sequence=sequence,
     )
 
 
@@ -144,6 +147,7 @@ def asked(twin: Twin, name: str, answer: Inquiry, *, count: int | None = None) -
         asked_at_inquiry=about.inquiries if count is None else count,
         outcome=outcome,
         retry_delay=timedelta(0),
+        returned=what_came_back(answer) if isinstance(outcome, Executed) else None,
     )
 
 

@@ -78,12 +78,19 @@ async def test_the_form_of_the_chain_is_the_one_written_down(lived: Books) -> No
             "payouts .*expected beneficiary_iban GB89",
         ),
         (
-            "UPDATE journal SET body = replace(body, ':40', ':41') WHERE subject_id = 'po_part'",
-            "payouts .id po_part.: expected amount_returned 41",
+            (
+                "UPDATE journal SET body = replace(body, '\"returned\":100', '\"returned\":99') "
+                "WHERE subject_id = 'po_part'"
+            ),
+            "payouts .id po_part.: expected amount_returned 99",
         ),
         (
-            "UPDATE journal SET body = replace(body, ':80', ':81') WHERE subject_id = 'po_part'",
-            "facts .*returns of 121",
+            "UPDATE journal SET body = replace(body, ':40', ':41') WHERE subject_id = 'po_part'",
+            "facts .*expected returns of 101 and 20 too much",
+        ),
+        (
+            "UPDATE journal SET body = replace(body, ':20', ':21') WHERE subject_id = 'po_part'",
+            "facts .*expected returns of 100 and 21 too much",
         ),
     ],
 )  # fmt: skip

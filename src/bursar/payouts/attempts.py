@@ -9,7 +9,6 @@ import msgspec
 
 from bursar.engine.model import CommandBase, Key, Needs, Peeked, Table
 from bursar.engine.working_set import WorkingSet
-from bursar.incidents.commands import open_incident
 from bursar.ledger import recipes
 from bursar.ledger.model import HOLDS, PENDING_LEGS
 from bursar.payouts.commands import account_locks
@@ -25,13 +24,13 @@ from bursar.payouts.model import (
     Payout,
     ProviderKey,
 )
-from bursar.payouts.outcomes import Told, learn
+from bursar.payouts.outcomes import Returned, Told, learn, learn_return
 from bursar.payouts.silence import is_frozen
-from bursar.rails.contracts import CONTRACTS
 from bursar.payouts.steps import move, remark
+from bursar.rails.contracts import CONTRACTS
 from bursar.rails.outcomes import Executed, Outcome, Unknown
-from bursar.rails.proof import window_closes_at
 from bursar.rails.port import PayoutInstruction
+from bursar.rails.proof import window_closes_at
 
 _set = msgspec.structs.replace
 
@@ -44,6 +43,7 @@ class Begun(msgspec.Struct, frozen=True):
 
     attempt: Attempt
     instruction: PayoutInstruction
+    correlation_id: str
     conclusive: bool
 
     @property
@@ -63,7 +63,6 @@ class Choice(msgspec.Struct, frozen=True):
     provider_key: str
     lease: timedelta
     currencies: frozenset[str] | None
-    correlation_id: str
 
 
 class BeginAttempt(CommandBase, frozen=True, kw_only=True):
@@ -105,8 +104,8 @@ class BeginAttempt(CommandBase, frozen=True, kw_only=True):
         if any(other.state in OPEN_ATTEMPT for other in others):
             raise NotDue("Another attempt is open.")
         if any(other.state in (AttemptState.PAID, AttemptState.RETURNED) for other in others):
-        choice = _choose(self.choices, payout.currency)
             raise NotDue("An attempt has paid.")
+        choice = _choose(self.choices, payout.currency)
         attempt = Attempt(
             id=self.attempt_id,
             merchant_id=payout.merchant_id,
@@ -192,6 +191,7 @@ def attempt_needs(
             (ATTEMPTS_OF_PAYOUT, payout_id),
             (FACTS_OF_ATTEMPT, attempt_id),
             (PENDING_LEGS, hold_id),
+            recipes.debt(merchant_id, currency),
         ),
         journals=(merchant_id,),
     )
@@ -285,7 +285,8 @@ class RecordReply(_OnAttempt, frozen=True, kw_only=True):
     """What the send under `lease_token` ended in.
 
     A worker whose lease was taken over, or whose attempt moved on by an event, is too late: its
-    answer is noted as evidence, and the provider is asked anyway (F33).
+    answer is noted, and the provider is asked anyway (F33). That the money left counts however
+    late it is told; nothing else does.
     """
 
     lease_token: str
@@ -297,49 +298,53 @@ class RecordReply(_OnAttempt, frozen=True, kw_only=True):
         attempt = ws.get(ATTEMPTS, self.attempt_id)
         payout = ws.get(PAYOUTS, attempt.payout_id)
         told = Told("reply", self.retry_delay)
-        holds_lease = (
-            attempt.lease_token == self.lease_token and attempt.state == AttemptState.SENDING
-        )
-        if holds_lease:
+        if attempt.lease_token == self.lease_token and attempt.state == AttemptState.SENDING:
             learn(ws, payout, attempt, self.outcome, told)
             return
-        entry = remark(
-            ws,
-            payout,
-            "attempt.late_reply",
-            {"attempt": attempt.id, "reply": self.outcome},
-        )
-        if attempt.state == AttemptState.FAILED and isinstance(self.outcome, Executed):
-            open_incident(
-                ws,
-                entry,
-                kind="paid_and_failed",
-                subject_id=payout.id,
-                amount=payout.amount,
-                currency=payout.currency,
-            )
+        note = {"attempt": attempt.id, "reply": self.outcome}
+        remark(ws, payout, "attempt.late_reply", note)
+        if isinstance(self.outcome, Executed):
+            learn(ws, payout, attempt, self.outcome, Told("late_reply", self.retry_delay))
 
 
 class RecordInquiry(_OnAttempt, frozen=True, kw_only=True):
     """What the provider answered about our key, judged by `rails.proof`.
 
     `asked_at_inquiry` is the count of inquiries when the question was put: an answer to an older
-    question than the last one recorded is dropped.
+    question than the last one recorded is dropped. But that money left, or came back (`returned`),
+    counts whenever it is told. An attempt that has ended was asked about because its facts
+    contradict each other: any other answer is evidence for the people who look at that.
     """
 
     asked_at_inquiry: int
     outcome: Outcome
     retry_delay: timedelta
+    returned: Returned | None = None
 
     def decide(self, ws: WorkingSet) -> None:
-        """Raises `NotDue` if the attempt has ended or another answer came first."""
+        """Raises `NotDue` if nobody waits for the answer, or another one came first."""
         attempt = ws.get(ATTEMPTS, self.attempt_id)
-        if attempt.state not in (AttemptState.UNKNOWN, AttemptState.ACCEPTED):
-            raise NotDue("The attempt is not waiting for an answer.")
-        if attempt.inquiries != self.asked_at_inquiry:
-            raise NotDue("A later inquiry was answered first.")
         payout = ws.get(PAYOUTS, attempt.payout_id)
-        learn(ws, payout, attempt, self.outcome, Told("inquiry", self.retry_delay))
+        waits = attempt.state in (AttemptState.UNKNOWN, AttemptState.ACCEPTED)
+        fresh = attempt.inquiries == self.asked_at_inquiry
+        told = Told("inquiry", self.retry_delay)
+        new = False
+        if self.returned is not None:
+            new = learn_return(ws, payout, attempt, self.returned, told)
+        elif isinstance(self.outcome, Executed):
+            new = learn(ws, payout, attempt, self.outcome, told)
+        elif waits and fresh:
+            learn(ws, payout, attempt, self.outcome, told)
+            new = True
+        ended = attempt.state not in OPEN_ATTEMPT
+        if ended and fresh and attempt.inquire_at is not None:
+            attempt = ws.get(ATTEMPTS, attempt.id)
+            note = {"attempt": attempt.id, "answer": self.outcome}
+            remark(ws, payout, "attempt.evidence", note)
+            answered = _set(attempt, inquire_at=None, inquiries=attempt.inquiries + 1)
+            ws.update(ATTEMPTS, answered)
+        elif not new:
+            raise NotDue("Nobody waits for this answer.")
 
 
 class ExpireLease(_OnAttempt, frozen=True, kw_only=True):

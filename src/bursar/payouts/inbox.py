@@ -19,19 +19,20 @@ from bursar.payouts.model import (
     PROVIDER_KEYS,
     Attempt,
     InboxEvent,
+    Payout,
     ProviderKey,
 )
-from bursar.payouts.outcomes import Returned, Told, learn, learn_return
+from bursar.payouts.outcomes import Returned, Told, learn, learn_denial, learn_return
+from bursar.payouts.silence import MISMATCH, ask_now, freeze
 from bursar.payouts.steps import remark
 from bursar.rails.contracts import CONTRACTS
 from bursar.rails.outcomes import Accepted, Executed, Outcome, StatusRejected, Unknown
 from bursar.rails.port import EventKind, ProviderEvent
-from bursar.rails.proof import as_instructed, judge_inquiry, window_closes_at
+from bursar.rails.proof import judge_inquiry, window_closes_at
 
 _set = msgspec.structs.replace
 
 WAKE = "inbox"
-MISMATCH = "amount_mismatch"
 TRIES_MAX = 8
 RETRY_PAUSE = timedelta(seconds=0.5)
 """An event can outrun the commit that makes its key known; it is tried again, then looked at."""
@@ -110,40 +111,45 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         ws.update(INBOX, _set(stored, result=result, tries=stored.tries + 1, next_try_at=None))
 
     def _apply(self, ws: WorkingSet, owner: ProviderKey, stored: InboxEvent) -> str:
+        event = self.event
         payout = ws.get(PAYOUTS, owner.payout_id)
         attempt = ws.get(ATTEMPTS, owner.attempt_id)
         told = Told("webhook", self.retry_delay)
-        outcome: Outcome
-        if self.event.currency != attempt.currency:
-            outcome = Unknown(MISMATCH)
-        elif self.event.kind == EventKind.RETURNED:
+        if self._is_foreign(attempt):
+            self._remark(ws, payout, attempt, MISMATCH)
+            attempt = freeze(
+                ws, payout, attempt, amount=event.amount_minor, currency=event.currency
+            )
+            ask_now(ws, attempt)
+            return "evidence"
+        if event.kind == EventKind.RETURNED:
             learn_return(ws, payout, attempt, self._returned(), told)
             return "applied"
-        else:
-            outcome = self._outcome(attempt, stored.received_at)
+        outcome = self._outcome(attempt, stored.received_at)
         if not isinstance(outcome, Unknown):
             learn(ws, payout, attempt, outcome, told)
             return "applied"
-        entry = remark(
+        self._remark(ws, payout, attempt, outcome.reason)
+        had_effect = learn_denial(
             ws,
             payout,
-            "attempt.evidence",
-            {"attempt": attempt.id, "event": self.event.event_id, "reason": outcome.reason},
+            attempt,
+            told,
+            code=event.code,
+            reason=event.reason,
+            sequence=event.sequence,
         )
-        if outcome.reason == MISMATCH and attempt.reason != MISMATCH:
-            attempt = _set(attempt, reason=MISMATCH)
-            ws.update(ATTEMPTS, attempt)
-            open_incident(
-                ws,
-                entry,
-                kind="amount_mismatch",
-                subject_id=payout.id,
-                amount=self.event.amount_minor,
-                currency=self.event.currency,
-            )
-        if attempt.inquire_at is not None:
-            ws.update(ATTEMPTS, _set(attempt, inquire_at=ws.now))
-        return "evidence"
+        return "applied" if had_effect else "evidence"
+
+    def _remark(self, ws: WorkingSet, payout: Payout, attempt: Attempt, reason: str) -> None:
+        note = {"attempt": attempt.id, "event": self.event.event_id, "reason": reason}
+        remark(ws, payout, "attempt.evidence", note)
+
+    def _is_foreign(self, attempt: Attempt) -> bool:
+        """Whether it speaks of a currency, or pays an amount, that nobody asked for (F18, F72)."""
+        paid = self.event.kind == EventKind.PAID
+        amount = self.event.amount_minor if paid else attempt.amount
+        return (amount, self.event.currency) != (attempt.amount, attempt.currency)
 
     def _outcome(self, attempt: Attempt, received_at: datetime) -> Outcome:
         """What the event proves. It spoke when it arrived: waiting here proves nothing (F12)."""
@@ -156,20 +162,18 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
                 answered = attempt.state == "accepted" and attempt.ambiguous_at is None
                 closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
                 return judge_inquiry(
-                    StatusRejected(event.code or "", event.reason or ""),
+                    StatusRejected(event.code or "", event.reason or "", event.sequence),
                     contract,
                     now=received_at,
                     window_closes_at=None if answered else closes,
                 )
             case _:
-                executed = Executed(
+                return Executed(
                     provider_ref=event.provider_ref,
                     amount_minor=event.amount_minor,
                     currency=event.currency,
                     cost_minor=event.cost_minor,
-                )
-                return as_instructed(
-                    executed, amount_minor=attempt.amount, currency=attempt.currency
+                    sequence=event.sequence,
                 )
 
     def _returned(self) -> Returned:
@@ -181,6 +185,7 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
             code=event.code or "",
             reason=event.reason or "",
             cost=event.cost_minor,
+            sequence=event.sequence,
         )
 
     def _unmatched(self, ws: WorkingSet, stored: InboxEvent) -> None:

@@ -33,9 +33,11 @@ from bursar.payouts.errors import NotDue
 from bursar.payouts.inbox import ApplyEvent, DeferEvent
 from bursar.payouts.machine import AttemptState
 from bursar.payouts.model import Attempt
+from bursar.payouts.outcomes import Returned
 from bursar.payouts.store import PayoutReads
-from bursar.rails.port import PayoutRail, WebhookVerifier
 from bursar.rails.contracts import Contract
+from bursar.rails.outcomes import Executed, Inquiry, StatusReturned
+from bursar.rails.port import PayoutRail, WebhookVerifier
 from bursar.rails.proof import as_instructed, judge_inquiry, judge_submit, window_closes_at
 
 log = structlog.get_logger(__name__)
@@ -88,8 +90,6 @@ async def send(jobs: Jobs, payout_id: str) -> None:
             begun = await jobs.engine.submit(begin)
     except NotDue:
         return
-    # The commit or the way to the provider may take so long that the lease would end before the
-    # request does: then it must not begin (F33).
     await _call(jobs, begun, started)
 
 
@@ -119,9 +119,11 @@ async def _call(jobs: Jobs, begun: Begun, started: float) -> None:
     """Call the provider once under the lease that was asked for at `started`, and record it."""
     attempt = begun.attempt
     rail = jobs.rails[attempt.provider]
+    # The commit or the way to the provider may take so long that the lease would end before the
+    # request does: then it must not begin (F33).
+    lease_ends = started + _lease(rail.contract).total_seconds()
     with passing(jobs.crash, Step.PAYOUT_SUBMIT):
         reply = await rail.submit(
-    lease_ends = started + _lease(rail.contract).total_seconds()
             begun.instruction,
             correlation_id=begun.correlation_id,
             must_start_before=lease_ends - rail.contract.request_deadline_s,
@@ -142,8 +144,6 @@ async def _call(jobs: Jobs, begun: Begun, started: float) -> None:
         await jobs.engine.submit(record)
 
 
-async def ask(jobs: Jobs, attempt_id: str) -> None:
-    """Ask the provider about an attempt by our key, and record what that proves."""
 def _choice(contract: Contract, attempt_id: str) -> Choice:
     key = contract.map_key(attempt_id)
     return Choice(contract.provider, key, _lease(contract), contract.currencies)
@@ -154,6 +154,8 @@ def _lease(contract: Contract) -> timedelta:
     return contract.request_deadline + timedelta(seconds=LEASE_MARGIN_S)
 
 
+async def ask(jobs: Jobs, attempt_id: str) -> None:
+    """Ask the provider about an attempt by our key, and record what that proves."""
     found = await jobs.reads.attempt_now(attempt_id)
     if found is None:
         return
@@ -180,6 +182,7 @@ def _lease(contract: Contract) -> timedelta:
         attempt_id=attempt_id,
         asked_at_inquiry=attempt.inquiries,
         outcome=outcome,
+        returned=what_came_back(inquiry) if isinstance(outcome, Executed) else None,
         retry_delay=jobs.retry_delay(attempt.number),
     )
     try:
@@ -187,6 +190,21 @@ def _lease(contract: Contract) -> timedelta:
             await jobs.engine.submit(command)
     except NotDue:
         log.debug("inquiry_outrun", attempt_id=attempt_id)
+
+
+def what_came_back(inquiry: Inquiry) -> Returned | None:
+    """The return that an inquiry told, if it told one."""
+    if not isinstance(inquiry, StatusReturned):
+        return None
+    return Returned(
+        provider_ref=inquiry.provider_ref,
+        return_id=inquiry.return_id,
+        amount=inquiry.returned_minor,
+        code=inquiry.code,
+        reason=inquiry.reason,
+        cost=inquiry.cost_minor,
+        sequence=inquiry.sequence,
+    )
 
 
 def _always_answered(attempt: Attempt) -> bool:

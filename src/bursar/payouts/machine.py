@@ -1,8 +1,8 @@
-"""The payout's transition table, and an attempt's state as a function of its facts. Pure."""
+"""The payout's transition table, and the states of an attempt. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -63,12 +63,17 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = MappingProxyType(
             E.DECLINE: S.FAILED,
             E.EXHAUST: S.DEAD_LETTER,
         },
-        S.SENT: {E.SETTLE: S.SETTLED, E.DECLINE: S.FAILED},
+        S.SENT: {
+            E.SETTLE: S.SETTLED,
+            E.RETRY: S.FUNDS_LOCKED,
+            E.DECLINE: S.FAILED,
+            E.EXHAUST: S.DEAD_LETTER,
+        },
         S.SETTLED: {E.RETURN: S.RETURNED},
         S.FAILED: {E.REOPEN: S.FUNDS_LOCKED, E.SETTLE: S.SETTLED},
         S.DEAD_LETTER: {E.REOPEN: S.FUNDS_LOCKED, E.SETTLE: S.SETTLED},
         S.CANCELLED: {E.SETTLE: S.SETTLED},
-        S.RETURNED: {},
+        S.RETURNED: {E.SETTLE: S.SETTLED},
     }
 )
 
@@ -96,7 +101,7 @@ def diagram() -> str:
 
 
 class AttemptState(StrEnum):
-    """Where an attempt stands. The first three are open: money may still leave."""
+    """Where an attempt stands: see `facts`. The first three are open: money may still leave."""
 
     SENDING = "sending"
     UNKNOWN = "unknown"
@@ -107,16 +112,3 @@ class AttemptState(StrEnum):
 
 
 OPEN_ATTEMPT = frozenset({AttemptState.SENDING, AttemptState.UNKNOWN, AttemptState.ACCEPTED})
-
-_PRECEDENCE = (
-    AttemptState.RETURNED,
-    AttemptState.PAID,
-    AttemptState.FAILED,
-    AttemptState.ACCEPTED,
-)
-
-
-def attempt_state(fact_kinds: Iterable[str], otherwise: AttemptState) -> AttemptState:
-    """Returned > paid > failed > accepted, whatever the order of arrival; else `otherwise`."""
-    kinds = set(fact_kinds)
-    return next((state for state in _PRECEDENCE if state in kinds), otherwise)

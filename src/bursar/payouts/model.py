@@ -112,7 +112,8 @@ class ProviderKey(Row, frozen=True):
 class Fact(Row, frozen=True):
     """Something that became known of an attempt, once. `item` tells facts of a kind apart.
 
-    `sequence` is the provider's own order of what it told, where its contract has one.
+    `sequence` is the provider's own order of what it told, where its contract has one. What the
+    facts say all together: see `facts`.
     """
 
     merchant_id: str

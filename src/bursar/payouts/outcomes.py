@@ -1,7 +1,7 @@
-"""What an outcome does to an attempt, its payout and the books. Pure.
+"""What became known of an attempt, taken in: one road for every source. Pure.
 
-One road for every source: the reply to a send, an inquiry's answer, a provider's event. Facts
-are recorded once each; the same fact again changes nothing, whatever its order of arrival.
+The reply to a send, an inquiry's answer, a provider's event, two persons' word: each becomes a
+fact, once. `facts` says how the attempt stands by all of them, `effects` books the difference.
 """
 
 from __future__ import annotations
@@ -12,273 +12,180 @@ from typing import Any, assert_never
 import msgspec
 
 from bursar.engine.working_set import WorkingSet
-from bursar.incidents.commands import open_incident
 from bursar.ledger import recipes
-from bursar.payouts.machine import (
-    HELD,
-    OPEN_ATTEMPT,
-    AttemptState,
-    Event,
-    State,
-    attempt_state,
-)
-from bursar.payouts.model import (
-    ATTEMPTS,
-    ATTEMPTS_OF_PAYOUT,
-    FACTS,
-    FACTS_OF_ATTEMPT,
-    PAYOUTS,
-    Attempt,
-    Fact,
-    Payout,
-)
-from bursar.payouts.steps import move, release, remark, settle
-from bursar.rails.contracts import CONTRACTS
+from bursar.payouts.effects import others_paid, stands, take_effect
+from bursar.payouts.facts import failure_item, return_item
+from bursar.payouts.machine import OPEN_ATTEMPT, AttemptState, Event, State
+from bursar.payouts.model import ATTEMPTS, FACTS, FACTS_OF_ATTEMPT, Attempt, Fact, Payout
+from bursar.payouts.silence import ask_now, inquire_after, is_frozen, stay_unknown
+from bursar.payouts.steps import move, release
 from bursar.rails.outcomes import Accepted, Executed, NotExecuted, Outcome, Unknown
-from bursar.rails.proof import retry_elsewhere, window_closes_at
+from bursar.rails.proof import retry_elsewhere
 
 _set = msgspec.structs.replace
 
-INQUIRE_BASE = timedelta(seconds=1)
-INQUIRE_CAP = timedelta(seconds=60)
-UNPROVEN = "unproven"
 AWAIT_EVENT = timedelta(seconds=5)
 """How long a promise is awaited before the provider is asked about it."""
+OPERATOR = "operator"
 
 
 class Returned(msgspec.Struct, frozen=True):
     """Money came back: `amount` minor units, under the provider's `return_id`.
 
-    `cost` is what the provider charged for sending it: a return told first is all we hear of it.
+    Without a `return_id` it is all that came back so far. `cost` is what the provider charged for
+    sending it: a return told first is all we hear of it.
     """
 
     provider_ref: str
-    return_id: str
+    return_id: str | None
     amount: int
     code: str
     reason: str
     cost: int = 0
+    sequence: int | None = None
 
 
 class Told(msgspec.Struct, frozen=True):
-    """Who told us (reply, inquiry, webhook), and the jittered delay of a possible retry."""
+    """Who told us (reply, inquiry, webhook, operator), and the jittered pause before a retry."""
 
     source: str
     retry_delay: timedelta
 
 
-def inquire_after(inquiries: int) -> timedelta:
-    """The pause before inquiry number `inquiries` + 1: doubling from 1 s up to 60 s."""
-    doublings = min(inquiries, 10)
-    return min(INQUIRE_BASE * (1 << doublings), INQUIRE_CAP)
+def learn(ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Outcome, told: Told) -> bool:
+    """Take in one outcome of an attempt: facts, attempt, payout, books, journal.
 
-
-def learn(ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Outcome, told: Told) -> None:
-    """Take in one outcome of an attempt: facts, attempt, payout, books, journal."""
+    False if it was known already: then it has had its effect (F21, F22).
+    """
     match outcome:
         case Executed():
-            _executed(ws, payout, attempt, outcome, told)
+            return _executed(ws, payout, attempt, outcome, told)
         case Accepted():
-            _accepted(ws, payout, attempt, outcome, told)
+            return _accepted(ws, payout, attempt, outcome, told)
         case NotExecuted():
-            _not_executed(ws, payout, attempt, outcome, told)
-        case Unknown():
-            _unknown(ws, payout, attempt, outcome, told)
+            return _not_executed(ws, payout, attempt, outcome, told)
+        case Unknown(reason):
+            if attempt.state in OPEN_ATTEMPT:
+                stay_unknown(ws, payout, attempt, reason, source=told.source)
+            return attempt.state in OPEN_ATTEMPT
         case _:
             assert_never(outcome)
 
 
 def learn_return(
     ws: WorkingSet, payout: Payout, attempt: Attempt, returned: Returned, told: Told
-) -> None:
-    """Money of this attempt came back. It had left, even if nobody told us so before."""
-    executed = Executed(
-        provider_ref=returned.provider_ref,
-        amount_minor=attempt.amount,
-        currency=attempt.currency,
-        cost_minor=returned.cost,
-    )
-    learn(ws, payout, attempt, executed, told)
-    payout, attempt = ws.get(PAYOUTS, payout.id), ws.get(ATTEMPTS, attempt.id)
-    new = _fact(
+) -> bool:
+    """Money of this attempt came back. It had left, even if nobody told us so before.
+
+    False if it was known already.
+    """
+    fact = _fact(
         ws,
         attempt,
         AttemptState.RETURNED,
         told,
-        item=returned.return_id,
+        item=return_item(returned.return_id, returned.amount),
         provider_ref=returned.provider_ref,
         amount=returned.amount,
+        cost=returned.cost,
         code=returned.code,
         reason=returned.reason,
+        sequence=returned.sequence,
     )
-    if not new:
-        return
-    note = {
-        "amount": returned.amount,
-        "code": returned.code,
-        "reason": returned.reason,
-        "attempt": attempt.id,
-    }
-    paid_twice = _paid_by_other(ws, payout, attempt)
-    before = 0 if paid_twice else payout.amount_returned
-    total = before + returned.amount
-    if returned.amount <= 0 or total > attempt.amount:
-        entry = remark(ws, payout, "payout.return_refused", note)
-        open_incident(
-            ws,
-            entry,
-            kind="return_exceeds_settled",
-            subject_id=payout.id,
-            amount=returned.amount,
-            currency=payout.currency,
-        )
-        return
-    ws.update(ATTEMPTS, _set(attempt, state=AttemptState.RETURNED))
-    if paid_twice:
-        # One of two executions came back: the payout stays settled by the other.
-        entry = remark(ws, payout, "payout.again_returned", note)
-    elif total == payout.amount and payout.state == State.SETTLED:
-        payout, entry = move(ws, payout, Event.RETURN, note=note, amount_returned=total)
-    else:
-        entry = remark(ws, payout, "payout.part_returned", note)
-        payout = _set(payout, amount_returned=total, updated_at=ws.now)
-        ws.update(PAYOUTS, payout)
-    recipes.payout_returned(ws, entry, payout, amount=returned.amount)
+    return _take_in(ws, payout, attempt, fact, told)
+
+
+def learn_denial(
+    ws: WorkingSet,
+    payout: Payout,
+    attempt: Attempt,
+    told: Told,
+    *,
+    code: str | None,
+    reason: str | None,
+    sequence: int | None,
+) -> bool:
+    """The provider says that it failed, which proves nothing by itself (F12).
+
+    It still counts beside a payment: after one, by the provider's own order, it takes it back;
+    without order the two contradict each other (F26). True if it had such an effect.
+    """
+    before = stands(ws, attempt)
+    fact = _fact(
+        ws,
+        attempt,
+        AttemptState.FAILED,
+        told,
+        item=failure_item(sequence, proven=False),
+        code=code,
+        reason=reason,
+        sequence=sequence,
+    )
+    _take_in(ws, payout, attempt, fact, told)
+    after = stands(ws, attempt)
+    ask_now(ws, ws.get(ATTEMPTS, attempt.id))
+    return (after.undone_by, after.contradicted) != (before.undone_by, before.contradicted)
 
 
 def _executed(
     ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Executed, told: Told
-) -> None:
-    new = _fact(
+) -> bool:
+    known = stands(ws, attempt).references
+    another = bool(known) and outcome.provider_ref not in known
+    number = "" if outcome.sequence is None else str(outcome.sequence)
+    fact = _fact(
         ws,
         attempt,
         AttemptState.PAID,
         told,
+        # The same fact in a provider's other words is known; under another reference it is not.
+        item=f"{outcome.provider_ref}:{number}" if another else number,
         provider_ref=outcome.provider_ref,
         amount=outcome.amount_minor,
         cost=outcome.cost_minor,
+        sequence=outcome.sequence,
     )
-    if not new:
-        _paid_under_another_reference(ws, payout, attempt, outcome, told)
-        return
-    if _has_fact(ws, attempt, AttemptState.FAILED):
-        _contradicted(ws, payout, attempt)
-    was_open = attempt.state in OPEN_ATTEMPT
-    _close(ws, attempt, AttemptState.PAID, provider_ref=outcome.provider_ref)
-    others_open = any(
-        other.id != attempt.id and other.state in OPEN_ATTEMPT
-        for other in ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
-    )
-    state = State(payout.state)
-    if state in HELD and not others_open and (was_open or state == State.FUNDS_LOCKED):
-        settle(ws, payout, cost=outcome.cost_minor, provider_ref=outcome.provider_ref)
-        return
-    _paid_late(ws, payout, attempt, outcome, others_open=others_open)
+    return _take_in(ws, payout, attempt, fact, told)
 
 
-def _paid_under_another_reference(
-    ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Executed, told: Told
-) -> None:
-    """One attempt, two transfers at the provider: the first counts, a person looks (F17)."""
-    facts = ws.children(FACTS_OF_ATTEMPT, attempt.id)
-    known = {fact.provider_ref for fact in facts if fact.kind == AttemptState.PAID}
-    if outcome.provider_ref in known:
-        return
-    _fact(
-        ws,
-        attempt,
-        AttemptState.PAID,
-        told,
-        item=outcome.provider_ref,
-        provider_ref=outcome.provider_ref,
-        amount=outcome.amount_minor,
-        cost=outcome.cost_minor,
-    )
-    note = {"attempt": attempt.id, "provider_reference": outcome.provider_ref}
-    entry = remark(ws, payout, "attempt.second_reference", note)
-    open_incident(
-        ws,
-        entry,
-        kind="second_reference",
-        subject_id=payout.id,
-        amount=outcome.amount_minor,
-        currency=outcome.currency,
-    )
-
-
-def _contradicted(ws: WorkingSet, payout: Payout, attempt: Attempt) -> None:
-    """Both paid and failed were told of one attempt. It counts as paid, and a person looks."""
-    open_incident(
-        ws,
-        remark(ws, payout, "attempt.contradicted", {"attempt": attempt.id}),
-        kind="paid_and_failed",
-        subject_id=payout.id,
-        amount=payout.amount,
-        currency=payout.currency,
-    )
-
-
-def _paid_late(
-    ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Executed, *, others_open: bool
-) -> None:
-    """Paid when we no longer expected it: an obligation. It posts, whatever is available (F25)."""
-    note = {
-        "attempt": attempt.id,
-        "cost": outcome.cost_minor,
-        "provider_reference": outcome.provider_ref,
-    }
-    if others_open or payout.state in (State.SETTLED, State.RETURNED, State.IN_REVIEW):
-        entry = remark(ws, payout, "payout.paid_again", note)
-        open_incident(
-            ws,
-            entry,
-            kind="possible_double_execution",
-            subject_id=payout.id,
-            amount=payout.amount,
-            currency=payout.currency,
-        )
-        again = _set(
-            payout,
-            provider_cost=payout.provider_cost + outcome.cost_minor,
-            updated_at=ws.now,
-        )
-        ws.update(PAYOUTS, again)
-        recipes.payout_paid_again(ws, entry, again, cost=outcome.cost_minor)
-    else:
-        again, entry = move(
-            ws,
-            payout,
-            Event.SETTLE,
-            note=note,
-            settled_at=ws.now,
-            provider_ref=outcome.provider_ref,
-            provider_cost=payout.provider_cost + outcome.cost_minor,
-            failure_code=None,
-            failure_reason=None,
-        )
-        recipes.payout_paid_late(ws, entry, again, cost=outcome.cost_minor)
+def _take_in(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact, told: Told) -> bool:
+    """Record a fact that may say that money left or came back, and book what it changes."""
+    if _is_known(ws, fact):
+        return False
+    before = stands(ws, attempt)
+    ws.insert(FACTS, fact)
+    after = stands(ws, attempt)
+    if after.paid:
+        reference = fact.provider_ref if not before.paid else attempt.provider_ref
+        _close(ws, attempt, after.state(AttemptState.PAID), told, provider_ref=reference)
+    take_effect(ws, payout, ws.get(ATTEMPTS, attempt.id), before, fact)
+    return True
 
 
 def _accepted(
     ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Accepted, told: Told
-) -> None:
-    new = _fact(ws, attempt, AttemptState.ACCEPTED, told, provider_ref=outcome.provider_ref)
+) -> bool:
+    fact = _fact(ws, attempt, AttemptState.ACCEPTED, told, provider_ref=outcome.provider_ref)
+    known = _is_known(ws, fact)
+    if not known:
+        ws.insert(FACTS, fact)
     if attempt.state not in OPEN_ATTEMPT:
-        return
-    pause = inquire_after(attempt.inquiries) if told.source == "inquiry" else timedelta(0)
-    ws.update(
-        ATTEMPTS,
-        _set(
-            attempt,
-            state=AttemptState.ACCEPTED,
-            provider_ref=outcome.provider_ref,
-            lease_until=min(attempt.lease_until, ws.now),
-            inquire_at=ws.now + max(AWAIT_EVENT, pause),
-            resend_at=None,
-            inquiries=attempt.inquiries + (told.source == "inquiry"),
-        ),
+        return not known
+    asked = told.source == "inquiry"
+    pause = max(AWAIT_EVENT, inquire_after(attempt.inquiries) if asked else timedelta(0))
+    if stands(ws, attempt).denied and not asked:
+        pause = timedelta(0)  # it was said to have failed, too
+    accepted = _set(
+        attempt,
+        state=AttemptState.ACCEPTED,
+        provider_ref=outcome.provider_ref,
+        lease_until=_lease_ends(ws, attempt, told),
+        inquire_at=ws.now + pause,
+        resend_at=None,
+        inquiries=attempt.inquiries + asked,
     )
-    if new and payout.state == State.SENDING:
+    ws.update(ATTEMPTS, accepted)
+    if payout.state == State.SENDING:
         move(
             ws,
             payout,
@@ -286,34 +193,62 @@ def _accepted(
             note={"attempt": attempt.id, "provider_reference": outcome.provider_ref},
             provider_ref=outcome.provider_ref,
         )
+    return not known
 
 
 def _not_executed(
     ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: NotExecuted, told: Told
-) -> None:
-    new = _fact(ws, attempt, AttemptState.FAILED, told, code=outcome.code, reason=outcome.reason)
-    if new and _has_fact(ws, attempt, AttemptState.PAID):
-        _contradicted(ws, payout, attempt)
-    if not new or attempt.state not in OPEN_ATTEMPT:
-        return
+) -> bool:
+    """Proof that it moved nothing. Of a frozen attempt only people can say that (F18)."""
+    is_open = attempt.state in OPEN_ATTEMPT
+    frozen = is_open and is_frozen(attempt) and told.source != OPERATOR
+    fact = _fact(
+        ws,
+        attempt,
+        AttemptState.FAILED,
+        told,
+        item=failure_item(outcome.sequence, proven=not frozen),
+        code=outcome.code,
+        reason=outcome.reason,
+        sequence=outcome.sequence,
+    )
+    if frozen:
+        if told.source != "webhook":
+            stay_unknown(ws, payout, attempt, outcome.code, source=told.source)
+        if _is_known(ws, fact):
+            return False
+        ws.insert(FACTS, fact)
+        return True
+    if not is_open:
+        return _take_in(ws, payout, attempt, fact, told)
+    if not _is_known(ws, fact):
+        ws.insert(FACTS, fact)
     _close(
         ws,
         attempt,
         AttemptState.FAILED,
+        told,
         code=outcome.code,
         reason=outcome.reason,
         proof_at=ws.now,
     )
-    earlier = _paid_before(ws, payout, attempt)
-    if earlier is not None:
-        _settle_by(ws, payout, earlier, outcome)
-        return
+    _end_unpaid(ws, payout, attempt, outcome, told)
+    return True
+
+
+def _end_unpaid(
+    ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: NotExecuted, told: Told
+) -> None:
+    """The payout's open attempt moved nothing: send it again, or give it up."""
+    earlier = others_paid(ws, payout, attempt)
     proof = retry_elsewhere(outcome)
     burned = payout.retries_burned + proof.burns_retry
-    if payout.state == State.SENT or not proof.retry:
-        _give_up(ws, payout, Event.DECLINE, "payout_failed", outcome)
+    if earlier:
+        _settle_by(ws, payout, earlier[0], outcome)
+    elif not proof.retry:
+        _give_up(ws, payout, Event.DECLINE, outcome)
     elif burned > payout.max_retries:
-        _give_up(ws, payout, Event.EXHAUST, "payout_failed", outcome)
+        _give_up(ws, payout, Event.EXHAUST, outcome)
     else:
         move(
             ws,
@@ -323,13 +258,6 @@ def _not_executed(
             retries_burned=burned,
             next_attempt_at=ws.now + told.retry_delay,
         )
-
-
-def _paid_before(ws: WorkingSet, payout: Payout, attempt: Attempt) -> Attempt | None:
-    """Another attempt of the payout that was paid while this one was open."""
-    paid = (AttemptState.PAID, AttemptState.RETURNED)
-    others = ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
-    return next((o for o in others if o.id != attempt.id and o.state in paid), None)
 
 
 def _settle_by(ws: WorkingSet, payout: Payout, paid: Attempt, outcome: NotExecuted) -> None:
@@ -352,110 +280,38 @@ def _settle_by(ws: WorkingSet, payout: Payout, paid: Attempt, outcome: NotExecut
         move(ws, moved, Event.RETURN, note={"paid_by": paid.id})
 
 
-def _give_up(
-    ws: WorkingSet, payout: Payout, event: Event, recipe: str, outcome: NotExecuted
+def _give_up(ws: WorkingSet, payout: Payout, event: Event, outcome: NotExecuted) -> None:
+    release(ws, payout, event, recipe="payout_failed", code=outcome.code, reason=outcome.reason)
+
+
+def _close(
+    ws: WorkingSet, attempt: Attempt, state: AttemptState, told: Told, **changes: Any
 ) -> None:
-    release(ws, payout, event, recipe=recipe, code=outcome.code, reason=outcome.reason)
-
-
-def _unknown(
-    ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Unknown, told: Told
-) -> None:
-    """It may have left: the attempt stays with its provider, which is asked by our key (F9)."""
-    if attempt.state not in OPEN_ATTEMPT:
-        return
-    asked = told.source == "inquiry"
-    mismatch = "amount_mismatch"
-    known = attempt.reason == mismatch
-    changes: dict[str, Any] = {
-        "reason": mismatch if known else outcome.reason,
-        "inquiries": attempt.inquiries + asked,
-    }
-    if changes["reason"] == mismatch:
-        changes["resend_at"] = None
-    elif attempt.state == AttemptState.SENDING:
-        pause = CONTRACTS[attempt.provider].resend_pause(attempt.sends)
-        changes["resend_at"] = None if pause is None else ws.now + pause
-    if attempt.state == AttemptState.SENDING:
-        ended = min(attempt.lease_until, ws.now)
-        changes |= {
-            "state": AttemptState.UNKNOWN,
-            "lease_until": ended,
-            "ambiguous_at": ended,
-        }
-        attempt = _set(attempt, lease_until=ended, ambiguous_at=ended)
-        remark(
-            ws,
-            payout,
-            "attempt.unknown",
-            {"attempt": attempt.id, "reason": outcome.reason, "source": told.source},
-        )
-    if asked and attempt.code != UNPROVEN and _is_unproven(attempt, ws.now):
-        changes["code"] = UNPROVEN
-        entry = remark(ws, payout, "attempt.unproven", {"attempt": attempt.id})
-        open_incident(
-            ws,
-            entry,
-            kind="attempt_unproven",
-            subject_id=payout.id,
-            amount=payout.amount,
-            currency=payout.currency,
-        )
-    ws.update(ATTEMPTS, _set(attempt, **changes, inquire_at=_next_inquiry(attempt, ws.now)))
-    if outcome.reason == mismatch and not known:
-        entry = remark(ws, payout, "attempt.mismatch", {"attempt": attempt.id})
-        open_incident(
-            ws,
-            entry,
-            kind="amount_mismatch",
-            subject_id=payout.id,
-            amount=payout.amount,
-            currency=payout.currency,
-        )
-
-
-def _is_unproven(attempt: Attempt, now: datetime) -> bool:
-    """Past its window and its key's life: only people can prove what became of it."""
-    contract = CONTRACTS[attempt.provider]
-    closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
-    key_dies = attempt.begun_at + timedelta(seconds=contract.key_lifetime_s)
-    return now > max(closes, key_dies)
-
-
-def _paid_by_other(ws: WorkingSet, payout: Payout, attempt: Attempt) -> bool:
-    return any(
-        other.id != attempt.id and other.state == AttemptState.PAID
-        for other in ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
-    )
-
-
-def _next_inquiry(attempt: Attempt, now: datetime) -> datetime:
-    """After a doubling pause, but never past the moment from which a "no" is proof."""
-    contract = CONTRACTS[attempt.provider]
-    closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
-    pause_ends = now + inquire_after(attempt.inquiries)
-    return closes if now < closes < pause_ends else pause_ends
-
-
-def _close(ws: WorkingSet, attempt: Attempt, otherwise: AttemptState, **changes: Any) -> None:
-    """End an attempt in the state that its facts give."""
-    kinds = [fact.kind for fact in ws.children(FACTS_OF_ATTEMPT, attempt.id)]
+    """End an attempt, or move one that has ended. What was asked of an ended one stays asked."""
+    if is_frozen(attempt):
+        changes.pop("reason", None)
     ws.update(
         ATTEMPTS,
         _set(
             attempt,
-            state=attempt_state(kinds, otherwise),
-            lease_until=min(attempt.lease_until, ws.now),
-            inquire_at=None,
+            state=state,
+            lease_until=_lease_ends(ws, attempt, told),
+            inquire_at=None if attempt.state in OPEN_ATTEMPT else attempt.inquire_at,
             resend_at=None,
             **changes,
         ),
     )
 
 
-def _has_fact(ws: WorkingSet, attempt: Attempt, kind: AttemptState, *, item: str = "") -> bool:
-    known = ws.children(FACTS_OF_ATTEMPT, attempt.id)
-    return any(fact.kind == kind and fact.item == item for fact in known)
+def _lease_ends(ws: WorkingSet, attempt: Attempt, told: Told) -> datetime:
+    """A worker's own word ends its lease; nobody else's does, for it may still be sending."""
+    ended = told.source == "reply" and attempt.state == AttemptState.SENDING
+    return min(attempt.lease_until, ws.now) if ended else attempt.lease_until
+
+
+def _is_known(ws: WorkingSet, fact: Fact) -> bool:
+    known = ws.children(FACTS_OF_ATTEMPT, fact.attempt_id)
+    return any((other.kind, other.item) == (fact.kind, fact.item) for other in known)
 
 
 def _fact(
@@ -470,25 +326,19 @@ def _fact(
     cost: int = 0,
     code: str | None = None,
     reason: str | None = None,
-) -> bool:
-    """Record a fact. False if it was known: then it has had its effect (F21, F22)."""
-    if _has_fact(ws, attempt, kind, item=item):
-        return False
-    ws.insert(
-        FACTS,
-        Fact(
-            merchant_id=attempt.merchant_id,
-            attempt_id=attempt.id,
-            kind=kind,
-            item=item,
-            provider_ref=provider_ref,
-            amount=amount,
-            cost=cost,
-            code=code,
-            reason=reason,
-            source=told.source,
-            at=ws.now,
-            sequence=None,
-        ),
+    sequence: int | None = None,
+) -> Fact:
+    return Fact(
+        merchant_id=attempt.merchant_id,
+        attempt_id=attempt.id,
+        kind=kind,
+        item=item,
+        provider_ref=provider_ref,
+        amount=amount,
+        cost=cost,
+        code=code,
+        reason=reason,
+        source=told.source,
+        at=ws.now,
+        sequence=sequence,
     )
-    return True

@@ -327,14 +327,14 @@ LIMIT $1
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: due_inquiries
+-- One that has ended is asked about once, if its facts contradict each other.
 SELECT id FROM attempts
-WHERE inquire_at <= statement_timestamp() AND state IN ('unknown', 'accepted')
+WHERE inquire_at <= statement_timestamp() AND state <> 'sending'
   AND NOT (id = ANY($2::text[]))
 ORDER BY inquire_at
 LIMIT $1
 FOR NO KEY UPDATE SKIP LOCKED
 
--- name: attempt_now
 -- name: due_resends
 SELECT id FROM attempts
 WHERE state = 'unknown' AND resend_at <= statement_timestamp() AND NOT (id = ANY($2::text[]))
@@ -342,6 +342,7 @@ ORDER BY resend_at
 LIMIT $1
 FOR NO KEY UPDATE SKIP LOCKED
 
+-- name: attempt_now
 -- The database's time is read before the provider is asked: proof never counts time after it.
 SELECT a.id, a.merchant_id, a.payout_id, a.number, a.provider, a.provider_key, a.hold_id, a.amount,
        a.currency, a.begun_at, a.state, a.lease_token, a.lease_until, a.ambiguous_at,
@@ -379,12 +380,14 @@ FROM journal WHERE kind LIKE 'payout.%' ORDER BY subject_id, seq
 -- name: verify_attempts
 -- Every attempt, whose its provider key is, and its facts.
 SELECT a.payout_id, a.id, a.merchant_id, a.number, a.hold_id, a.amount, a.currency, a.state,
-       k.attempt_id, k.payout_id, f.kinds, coalesce(f.returned, 0)
+       k.attempt_id, k.payout_id, coalesce(f.kinds, '{}'), coalesce(f.items, '{}'),
+       coalesce(f.provider_refs, '{}'), coalesce(f.amounts, '{}'), coalesce(f.sequences, '{}')
 FROM attempts a
 LEFT JOIN provider_keys k ON k.provider = a.provider AND k.key = a.provider_key
 LEFT JOIN (
-    SELECT attempt_id, array_agg(kind) AS kinds,
-           sum(amount) FILTER (WHERE kind = 'returned') AS returned
+    SELECT attempt_id, array_agg(kind) AS kinds, array_agg(item) AS items,
+           array_agg(provider_ref) AS provider_refs, array_agg(amount) AS amounts,
+           array_agg(sequence) AS sequences
     FROM facts GROUP BY attempt_id
 ) f ON f.attempt_id = a.id
 ORDER BY a.payout_id, a.number

@@ -42,14 +42,26 @@ def remark(ws: WorkingSet, payout: Payout, kind: str, note: dict[str, Any]) -> J
     )
 
 
-def settle(ws: WorkingSet, payout: Payout, *, cost: int, provider_ref: str | None) -> Payout:
-    """Money left: post the hold, whatever state the payout is in while it is held."""
+def settle(
+    ws: WorkingSet,
+    payout: Payout,
+    *,
+    cost: int,
+    provider_ref: str | None,
+    amount_returned: int = 0,
+) -> Payout:
+    """Money left: post the hold, whatever state the payout is in while it is held.
+
+    `cost` is what the provider charges; `amount_returned` is what came back beyond every
+    execution but one. Minor units.
+    """
     moved, entry = move(
         ws,
         payout,
         Event.SETTLE,
-        note={"cost": cost, "provider_reference": provider_ref},
+        note={"cost": cost, "provider_reference": provider_ref, "returned": amount_returned},
         settled_at=ws.now,
+        amount_returned=amount_returned,
         provider_ref=provider_ref,
         provider_cost=payout.provider_cost + cost,
         next_attempt_at=None,

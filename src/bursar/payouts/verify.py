@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -18,19 +17,20 @@ from bursar.db.connection import Connection
 from bursar.engine import checkpoints
 from bursar.engine.verify import Audit, Check, Disagreement, chains, open_stream, run_checks
 from bursar.ledger import verify as ledger
-from bursar.payouts.machine import (
-    HELD,
-    OPEN_ATTEMPT,
-    TRANSITIONS,
-    AttemptState,
-    State,
-    attempt_state,
-)
+from bursar.payouts.facts import Standing, amount_returned, standing
+from bursar.payouts.machine import HELD, OPEN_ATTEMPT, TRANSITIONS, AttemptState, State
 from bursar.payouts.store import QUERIES
 
 _OUT = frozenset({State.SENDING, State.SENT})
-_BOOKED_RETURNS = frozenset({"payout.returned", "payout.part_returned"})
-_UNCOUNTED_RETURNS = frozenset({"payout.return_refused", "payout.again_returned"})
+_REFUSED = "payout.return_refused"
+_RETURNS = frozenset(
+    {
+        "payout.returned",
+        "payout.part_returned",
+        "payout.again_returned",
+        "payout.return_undone",
+    }
+)
 _LEGAL = frozenset(
     (state, target) for state, events in TRANSITIONS.items() for target in events.values()
 )
@@ -111,10 +111,21 @@ class _Note(msgspec.Struct, frozen=True, rename={"source": "from"}):
     iban: str | None = None
     code: str | None = None
     paid_by: str | None = None
+    returned: int | None = None
+
+
+class _Fact(msgspec.Struct, frozen=True):
+    """What a fact's standing depends on."""
+
+    kind: str
+    item: str
+    provider_ref: str | None
+    amount: int
+    sequence: int | None
 
 
 class _Attempt(msgspec.Struct, frozen=True):
-    """An attempt, whose its provider key is, and its facts."""
+    """An attempt, whose its provider key is, and the columns of its facts."""
 
     payout_id: str
     id: str
@@ -126,8 +137,23 @@ class _Attempt(msgspec.Struct, frozen=True):
     state: str
     key_attempt_id: str | None
     key_payout_id: str | None
-    facts: list[str] | None
-    returned: Decimal
+    kinds: list[str]
+    items: list[str]
+    provider_refs: list[str | None]
+    amounts: list[int]
+    sequences: list[int | None]
+
+    def standing(self) -> Standing:
+        """How it stands by its facts."""
+        facts = zip(
+            self.kinds,
+            self.items,
+            self.provider_refs,
+            self.amounts,
+            self.sequences,
+            strict=True,
+        )
+        return standing((_Fact(*fact) for fact in facts), self.amount)
 
 
 async def payouts(connection: Connection) -> str:
@@ -185,8 +211,8 @@ class _Retold:
         self.begun = 0
         self.cost = 0
         self.returned = 0
-        self.refused = 0
-        self.returning: set[str | None] = set()
+        self.back: Counter[str | None] = Counter()
+        self.refused: Counter[str | None] = Counter()
         self.first = _Note()
 
     def take(self, payout: _Payout, entry: _Entry) -> None:
@@ -206,11 +232,12 @@ class _Retold:
                 "journal", key, expected="a body as JSON", found=str(error)
             ) from error
         self.cost += note.cost
-        if entry.kind in _BOOKED_RETURNS:
-            self.returned += note.amount
-            self.returning.add(note.attempt)
-        elif entry.kind in _UNCOUNTED_RETURNS:
-            self.refused += note.amount
+        if note.returned is not None:
+            self.returned = note.returned
+        if entry.kind in _RETURNS:
+            self.back[note.attempt] += note.amount
+        elif entry.kind == _REFUSED:
+            self.refused[note.attempt] += note.amount
         if note.to is not None:
             self._step(key, entry, note)
 
@@ -305,8 +332,10 @@ def _judge(payout: _Payout, told: _Retold) -> None:
 
 def _judge_attempts(payout: _Payout, attempts: list[_Attempt], told: _Retold) -> None:
     """The payout's attempts, in order of their numbers."""
-    for number, attempt in enumerate(attempts, start=1):
-        _judge_attempt(payout, attempt, number, told)
+    stand = [attempt.standing() for attempt in attempts]
+    for number, (attempt, stands) in enumerate(zip(attempts, stand, strict=True), start=1):
+        _judge_attempt(payout, attempt, number, stands)
+        _judge_returns(attempt, stands, told)
     if len(attempts) != payout.attempt_count:
         raise Disagreement(
             "attempts",
@@ -323,20 +352,46 @@ def _judge_attempts(payout: _Payout, attempts: list[_Attempt], told: _Retold) ->
             expected=f"{int(payout.state in _OUT)} open, as the payout is {payout.state},",
             found=str(still_open),
         )
-    returned = sum(int(attempt.returned) for attempt in attempts)
-    if returned != told.returned + told.refused:
+    _judge_end(payout, stand, is_open=bool(still_open))
+
+
+def _judge_end(payout: _Payout, stand: list[Standing], *, is_open: bool) -> None:
+    """What became of the payout, by the facts of all its attempts (I8, I24)."""
+    total = amount_returned(payout.amount, stand)
+    if payout.amount_returned != total:
         raise Disagreement(
-            "facts",
-            {"payout_id": payout.id},
-            expected=f"returns of {told.returned + told.refused}, as the journal says,",
-            found=str(returned),
+            "payouts",
+            {"id": payout.id},
+            expected=f"amount_returned {total}, as the facts of its attempts say,",
+            found=str(payout.amount_returned),
+        )
+    paid = any(stands.paid for stands in stand)
+    ended = State.RETURNED if total == payout.amount else State.SETTLED
+    is_paid = payout.state in (State.SETTLED, State.RETURNED)
+    if (paid and not is_open and payout.state != ended) or (is_paid and not paid):
+        raise Disagreement(
+            "payouts",
+            {"id": payout.id},
+            expected=f"state {ended if paid else 'of one that nothing was paid for'}, "
+            "as the facts of its attempts say,",
+            found=payout.state,
         )
 
 
-def _judge_attempt(payout: _Payout, attempt: _Attempt, number: int, told: _Retold) -> None:
-    kinds = set(attempt.facts or ())
-    if attempt.id not in told.returning:
-        kinds.discard(AttemptState.RETURNED)  # a return that was refused moves no state
+def _judge_returns(attempt: _Attempt, stands: Standing, told: _Retold) -> None:
+    """What came back of one attempt, and what was told beyond its amount (F80)."""
+    found = (stands.returned, stands.excess)
+    expected = (told.back[attempt.id], told.refused[attempt.id])
+    if found != expected:
+        raise Disagreement(
+            "facts",
+            {"attempt_id": attempt.id},
+            expected=f"returns of {expected[0]} and {expected[1]} too much, as the journal says,",
+            found=f"{found[0]} and {found[1]} too much",
+        )
+
+
+def _judge_attempt(payout: _Payout, attempt: _Attempt, number: int, stands: Standing) -> None:
     undecided = {AttemptState.SENDING, AttemptState.UNKNOWN}
     otherwise = AttemptState.UNKNOWN if attempt.state not in undecided else attempt.state
     is_open = attempt.state in OPEN_ATTEMPT
@@ -346,7 +401,7 @@ def _judge_attempt(payout: _Payout, attempt: _Attempt, number: int, told: _Retol
         ("amount", attempt.amount, payout.amount),
         ("currency", attempt.currency, payout.currency),
         ("hold_id", attempt.hold_id, payout.hold_id if is_open else attempt.hold_id),
-        ("state", attempt.state, attempt_state(kinds, AttemptState(otherwise))),
+        ("state", attempt.state, stands.state(AttemptState(otherwise))),
         ("provider_key of attempt", attempt.key_attempt_id, attempt.id),
         ("provider_key of payout", attempt.key_payout_id, payout.id),
     )

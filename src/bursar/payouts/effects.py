@@ -1,0 +1,204 @@
+"""What a new fact does to the payout and the books: the difference that it makes. Pure.
+
+`before` and `after` are the attempt's standings without and with the fact. What is booked in all
+is a function of where all attempts stand, so the order of facts does not matter (I24).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from bursar.engine.model import JournalEntry
+from bursar.engine.working_set import WorkingSet
+from bursar.incidents.commands import open_incident
+from bursar.ledger import recipes
+from bursar.payouts.facts import Standing, amount_returned, standing
+from bursar.payouts.machine import HELD, OPEN_ATTEMPT, AttemptState, Event, State
+from bursar.payouts.model import (
+    ATTEMPTS,
+    ATTEMPTS_OF_PAYOUT,
+    FACTS_OF_ATTEMPT,
+    PAYOUTS,
+    Attempt,
+    Fact,
+    Payout,
+)
+from bursar.payouts.steps import move, remark, settle
+
+_set = msgspec.structs.replace
+
+PAID_STATES = frozenset({AttemptState.PAID, AttemptState.RETURNED})
+
+
+def stands(ws: WorkingSet, attempt: Attempt) -> Standing:
+    """How an attempt stands by the facts that are known now."""
+    return standing(ws.children(FACTS_OF_ATTEMPT, attempt.id), attempt.amount)
+
+
+def take_effect(
+    ws: WorkingSet, payout: Payout, attempt: Attempt, before: Standing, fact: Fact
+) -> None:
+    """Book what `fact` changed: money that left, money that came back, what people must see.
+
+    The attempt has been moved to its new state already.
+    """
+    after = stands(ws, attempt)
+    if after.paid and not before.paid:
+        payout = _left(ws, payout, attempt, fact)
+    if after.returned != before.returned:
+        _came_back(ws, payout, attempt, before, fact)
+    late = before.failed and not before.paid and after.paid
+    if late or (after.contradicted and not before.contradicted):
+        _contradicted(ws, payout, attempt, after)
+    if after.excess > before.excess or (fact.kind == AttemptState.RETURNED and fact.amount <= 0):
+        _refused(ws, payout, attempt, fact, after.excess - before.excess)
+    if before.references and after.references > before.references:
+        _second_reference(ws, payout, attempt, fact)
+
+
+def others_paid(ws: WorkingSet, payout: Payout, attempt: Attempt) -> list[Attempt]:
+    """The other attempts of the payout whose money left."""
+    attempts = ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
+    return [other for other in attempts if other.id != attempt.id and other.state in PAID_STATES]
+
+
+def _left(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact) -> Payout:
+    """Money left. It posts: from the hold if that can go, else whatever is available (F25)."""
+    total = _returned_in_all(ws, payout, attempt, Standing(paid=True))
+    others_open = any(
+        other.id != attempt.id and other.state in OPEN_ATTEMPT
+        for other in ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
+    )
+    if payout.state in HELD - {State.IN_REVIEW} and not others_open:
+        return settle(
+            ws,
+            payout,
+            cost=fact.cost,
+            provider_ref=fact.provider_ref,
+            amount_returned=total,
+        )
+    note = {"attempt": attempt.id, "cost": fact.cost, "provider_reference": fact.provider_ref}
+    return _left_late(ws, payout, fact, {**note, "returned": total})
+
+
+def _left_late(ws: WorkingSet, payout: Payout, fact: Fact, note: dict[str, Any]) -> Payout:
+    """Paid when we no longer expected it: an obligation, which no hold covers (F25).
+
+    Beside another attempt, paid or still open, a person looks whether it went out twice.
+    """
+    changes = {
+        "provider_cost": payout.provider_cost + fact.cost,
+        "amount_returned": note["returned"],
+    }
+    ended = {State.FAILED, State.DEAD_LETTER, State.CANCELLED}
+    if payout.state in ended:
+        late, entry = move(
+            ws,
+            payout,
+            Event.SETTLE,
+            note=note,
+            settled_at=ws.now,
+            provider_ref=fact.provider_ref,
+            failure_code=None,
+            failure_reason=None,
+            **changes,
+        )
+        recipes.payout_paid_late(ws, entry, late, cost=fact.cost)
+        return late
+    if payout.state == State.RETURNED:
+        again, entry = move(ws, payout, Event.SETTLE, note=note, settled_at=ws.now, **changes)
+    else:
+        entry = remark(ws, payout, "payout.paid_again", note)
+        again = _set(payout, updated_at=ws.now, **changes)
+        ws.update(PAYOUTS, again)
+    _report(ws, entry, payout, "possible_double_execution")
+    recipes.payout_paid_again(ws, entry, again, cost=fact.cost)
+    return again
+
+
+def _came_back(
+    ws: WorkingSet, payout: Payout, attempt: Attempt, before: Standing, fact: Fact
+) -> None:
+    """Money came back, or what we took for come back did not."""
+    after = stands(ws, attempt)
+    total = _returned_in_all(ws, payout, attempt, after)
+    undone = after.undone_by is not None and before.undone_by is None
+    delta = after.returned - before.returned
+    note = {
+        "attempt": attempt.id,
+        "amount": delta,
+        "returned": total,
+        "return_id": f"failed:{after.undone_by}" if undone else fact.item,
+        "code": fact.code,
+        "reason": fact.reason,
+    }
+    if delta < 0:
+        entry = remark(ws, payout, "payout.return_undone", note)
+        payout = _with_returned(ws, payout, total)
+        if payout.state == State.RETURNED:
+            payout, _ = move(
+                ws, payout, Event.SETTLE, note={"attempt": attempt.id}, settled_at=ws.now
+            )
+        # The money is with the payee after all: an obligation like any late payment.
+        recipes.payout_paid_again(ws, entry, _set(payout, amount=-delta), cost=0)
+        return
+    if total == payout.amount and payout.state == State.SETTLED:
+        payout, entry = move(ws, payout, Event.RETURN, note=note, amount_returned=total)
+    else:
+        # Of two executions one came back: the payout stays settled by the other.
+        kind = "part_returned" if total != payout.amount_returned else "again_returned"
+        entry = remark(ws, payout, f"payout.{kind}", note)
+        payout = _with_returned(ws, payout, total)
+    recipes.payout_returned(ws, entry, payout, amount=delta)
+
+
+def _with_returned(ws: WorkingSet, payout: Payout, total: int) -> Payout:
+    changed = _set(payout, amount_returned=total, updated_at=ws.now)
+    ws.update(PAYOUTS, changed)
+    return changed
+
+
+def _returned_in_all(ws: WorkingSet, payout: Payout, attempt: Attempt, own: Standing) -> int:
+    """The payout's `amount_returned`, with `own` as the standing of `attempt`."""
+    others = [stands(ws, other) for other in others_paid(ws, payout, attempt)]
+    return amount_returned(payout.amount, [own, *others])
+
+
+def _contradicted(ws: WorkingSet, payout: Payout, attempt: Attempt, after: Standing) -> None:
+    """Paid, and failed as well: it counts as paid, a person looks, and the provider is asked.
+
+    Where the provider's order says which came last, there is nothing to ask.
+    """
+    entry = remark(ws, payout, "attempt.contradicted", {"attempt": attempt.id})
+    _report(ws, entry, payout, "paid_and_failed")
+    if after.contradicted:
+        ws.update(ATTEMPTS, _set(ws.get(ATTEMPTS, attempt.id), inquire_at=ws.now))
+
+
+def _refused(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact, excess: int) -> None:
+    """More came back than had left, or nothing: what is beyond the amount is not booked (F80)."""
+    note = {"attempt": attempt.id, "amount": excess, "return_id": fact.item}
+    entry = remark(ws, payout, "payout.return_refused", note)
+    _report(ws, entry, payout, "return_exceeds_settled", amount=excess)
+
+
+def _second_reference(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact) -> None:
+    """One attempt, two transfers at the provider: the first counts, a person looks (F17)."""
+    note = {"attempt": attempt.id, "provider_reference": fact.provider_ref}
+    entry = remark(ws, payout, "attempt.second_reference", note)
+    _report(ws, entry, payout, "second_reference")
+
+
+def _report(
+    ws: WorkingSet, entry: JournalEntry, payout: Payout, kind: str, *, amount: int | None = None
+) -> None:
+    open_incident(
+        ws,
+        entry,
+        kind=kind,
+        subject_id=payout.id,
+        amount=payout.amount if amount is None else amount,
+        currency=payout.currency,
+    )
