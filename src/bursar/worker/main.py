@@ -15,7 +15,7 @@ from bursar.engine.store import Store
 from bursar.engine.wake import Listener
 from bursar.kit.clock import Clock
 from bursar.payouts import commands, inbox
-from bursar.payouts.jobs import Jobs, apply_event, ask, expire, send, take_over
+from bursar.payouts.jobs import Jobs, apply_event, ask, expire, resend, send, take_over
 from bursar.worker.housekeeping import run_pruner, run_sealer
 from bursar.worker.lanes import Lane
 from bursar.worker.relay import run_relay
