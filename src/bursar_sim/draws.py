@@ -20,6 +20,18 @@ def fractions(seed: int, subject: str) -> tuple[float, ...]:
     return tuple(word / _WORD_RANGE for word in struct.unpack(">8Q", digest))
 
 
+def fraction(seed: int, name: str, subject: str) -> float:
+    """One number in [0, 1) for one use of a subject, independent of its other uses."""
+    text = f"{name}/{subject}".encode()
+    digest = hashlib.blake2b(text, key=_key(seed), digest_size=8, person=b"use").digest()
+    return int(int.from_bytes(digest) >> 11) / (1 << 53)
+
+
+def fires(rate: float, seed: int, name: str, subject: str) -> bool:
+    """Whether what happens at a rate happens to this subject: never at 0, always at 1."""
+    return rate > 0 and fraction(seed, name, subject) < rate
+
+
 def hex_id(seed: int, subject: str) -> str:
     """32 hexadecimal digits that name one subject under one seed."""
     digest = hashlib.blake2b(subject.encode(), key=_key(seed), digest_size=16, person=b"id")

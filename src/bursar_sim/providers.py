@@ -1,23 +1,28 @@
 """Builds a simulated provider from its parts; nothing here reads the environment or real time."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from starlette.types import ASGIApp
 
-from bursar_sim.bank.app import Bank
-from bursar_sim.bank.model import Line
-from bursar_sim.bank.processor import Processor
-from bursar_sim.bank.store import Store
-from bursar_sim.bank.webhooks import Messenger
+from bursar_sim.bank.codec import WIRE as BANK
 from bursar_sim.callback import Poster
 from bursar_sim.clock import Clock
+from bursar_sim.offramp.codec import WIRE as OFFRAMP
+from bursar_sim.provider.face import Face
 from bursar_sim.provider.knobs import Knobs
+from bursar_sim.provider.messenger import WORKERS, Messenger
+from bursar_sim.provider.model import Line
+from bursar_sim.provider.processor import Processor
+from bursar_sim.provider.store import Store
+from bursar_sim.provider.wire import Wire
 
+WIRES: Final[Mapping[str, Wire]] = {BANK.name: BANK, OFFRAMP.name: OFFRAMP}
+"Every provider by its name."
 _LINES_MAX: Final = 2**31
-_WORKERS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +72,15 @@ class Provider(Protocol):
 
 
 class _Built:
-    def __init__(self, name: str, face: Bank, processor: Processor) -> None:
+    def __init__(
+        self, name: str, store: Store, processor: Processor, messenger: Messenger, face: Face
+    ) -> None:
         self.name = name
         self.app: ASGIApp = face.app
-        self._face = face
+        self._store = store
         self._processor = processor
+        self._messenger = messenger
+        self._face = face
 
     @property
     def knobs(self) -> Knobs:
@@ -82,10 +91,14 @@ class _Built:
         self._processor.knobs = knobs
 
     def start(self) -> None:
-        self._face.start()
+        self._processor.start()
+        self._messenger.start()
 
     async def close(self) -> None:
-        await self._face.close()
+        self._face.release()
+        await self._messenger.close()
+        self._processor.close()
+        self._store.close()
 
     def release(self) -> None:
         self._face.release()
@@ -95,14 +108,14 @@ class _Built:
         return [line for _number, line in lines]
 
     def truth(self, key: str) -> Truth:
-        lines = [line for line in self.statement() if line.end_to_end_id == key]
+        lines = self._processor.lines_of(key)
         return Truth(
             tuple(line for line in lines if line.kind == "debit"),
             tuple(line for line in lines if line.kind == "return"),
         )
 
     def fired(self) -> Counter[str]:
-        return Counter()
+        return Counter(self._processor.fired)
 
 
 def build(
@@ -115,7 +128,7 @@ def build(
     poster: Poster,
     api_key: str | None = None,
     secret: str | None = None,
-    workers: int = _WORKERS,
+    workers: int = WORKERS,
 ) -> Provider:
     """A provider by name: `bank` or `offramp`. Raises `ValueError` for another.
 
@@ -125,17 +138,19 @@ def build(
     secret default to the public ones of the wire's page. Raises `OSError` or `sqlite3.Error`
     if the books cannot be opened.
     """
-    if name != "bank":
+    wire = WIRES.get(name)
+    if wire is None:
         raise ValueError(f"no such provider: {name}")
-    store = Store(data)
-    processor = Processor(store, seed=seed, knobs=knobs, clock=clock)
+    store = Store(data, wire)
+    processor = Processor(store, wire, seed=seed, knobs=knobs, clock=clock)
     messenger = Messenger(
         store,
         processor,
+        provider_id=name,
         poster=poster,
         secret=secret or f"sandbox-{name}-webhook-secret",
         clock=clock,
         workers=workers,
     )
-    face = Bank(store, processor, messenger, api_key=api_key or f"sandbox-{name}-key")
-    return _Built(name, face, processor)
+    face = Face(wire, processor, api_key=api_key or f"sandbox-{name}-key")
+    return _Built(name, store, processor, messenger, face)

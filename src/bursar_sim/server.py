@@ -1,6 +1,5 @@
 """The HTTP server under every simulator: uvicorn, able to cut a connection without an answer."""
 
-import asyncio
 import signal
 import socket
 import threading
@@ -8,11 +7,11 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_CUT = "bursar_sim.cut"
+from bursar_sim.cutting import CUT
+
 _KEEP_ALIVE_S = 75
 "Longer than clients keep idle connections, so that the server never closes under a request."
 
@@ -20,38 +19,7 @@ _KEEP_ALIVE_S = 75
 class _CuttableProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {_CUT: {"abort": self.transport.abort}}
-
-
-class NoAnswer(Response):
-    """A response that never answers: it holds the connection, then cuts it.
-
-    It ends early when the client gives up first, or when `released` is set.
-    """
-
-    def __init__(self, hold_s: float, released: asyncio.Event) -> None:
-        super().__init__()
-        self._hold_s = hold_s
-        self._released = released
-
-    async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
-        """Hold, cut, and return when the server knows that the connection is gone."""
-        waits = [
-            asyncio.ensure_future(_gone(receive)),
-            asyncio.ensure_future(self._released.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, timeout=self._hold_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            scope["extensions"][_CUT]["abort"]()
-        await _gone(receive)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        self.scope["extensions"] = {CUT: {"abort": self.transport.abort}}
 
 
 class SimServer(uvicorn.Server):

@@ -6,20 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar_sim.bank.model import (
-    COST_MINOR,
+from bursar_sim.bank.terms import TERMS
+from bursar_sim.provider.fates import decide, iban_is_valid
+from bursar_sim.provider.knobs import KnobInvalid, Knobs, parse_settings, turned
+from bursar_sim.provider.model import (
     Booking,
+    Fault,
     KeyReused,
     Lost,
     Order,
+    Reply,
     Status,
     Step,
     Transfer,
-    advance,
-    decide,
-    iban_is_valid,
+    Verdict,
 )
-from bursar_sim.provider.knobs import KnobInvalid, Knobs, parse_settings, turned
+from bursar_sim.provider.steps import advance
 
 CALM = Knobs(accept_async=0, decline=0)
 KEYS = st.from_regex(r"[A-Za-z0-9-]{1,35}", fullmatch=True)
@@ -31,11 +33,16 @@ def order_of(key: str, *, amount: int = 500, currency: str = "EUR") -> Order:
     return Order(key, amount, currency, "DE89370400440532013000", meaning, None)
 
 
-def booked(order: Order, knobs: Knobs, *, seed: int = 1, now_ms: int = 1000) -> Booking:
+def judged(order: Order, knobs: Knobs, *, seed: int = 1, known: Transfer | None = None) -> Verdict:
+    """What the bank makes of an order at second 1."""
+    return decide(order, known, terms=TERMS, knobs=knobs, seed=seed, now_ms=1000)
+
+
+def booked(order: Order, knobs: Knobs, *, seed: int = 1) -> Booking:
     """A new order's booking."""
-    decision = decide(order, None, knobs=knobs, seed=seed, now_ms=now_ms)
-    assert isinstance(decision, Booking)
-    return decision
+    booking = judged(order, knobs, seed=seed).booking
+    assert booking is not None
+    return booking
 
 
 @pytest.mark.parametrize(
@@ -55,11 +62,15 @@ def test_each_fate(
     changes: dict[str, object], answer: str, status: Status, step: Step | None
 ) -> None:
     """F9 F79: a knob at 1 gives its fate to every order."""
-    booking = booked(order_of("pa-1"), turned(CALM, changes))
+    verdict = judged(order_of("pa-1"), turned(CALM, changes))
+    booking, reply = verdict.booking, verdict.decision
+    assert booking is not None
+    assert isinstance(reply, Reply)
     transfer = booking.transfer
 
-    assert (answer, status, step) == (transfer.answer, transfer.status, transfer.step)
-    assert ("timeout_executed" in changes) == booking.silent
+    assert (answer, status) == (transfer.answer, transfer.status)
+    assert ([] if step is None else [step]) == [planned.step for planned in transfer.plan]
+    assert ("timeout_executed" in changes) == (reply.fault is Fault.SILENCE)
     debits = [line.kind for line in booking.lines]
     assert (["debit", "cost"] if status is Status.EXECUTED else []) == debits
 
@@ -68,7 +79,7 @@ def test_a_lost_order_leaves_nothing() -> None:
     """F10: lost on the way, and lost again with the same key."""
     knobs = turned(CALM, {"timeout_not_executed": 1})
 
-    assert decide(order_of("pa-1"), None, knobs=knobs, seed=1, now_ms=1) == Lost()
+    assert judged(order_of("pa-1"), knobs) == Verdict(Lost(), fired=("timeout_not_executed",))
 
 
 @given(KEYS, st.integers(-(2**63), 2**63 - 1))
@@ -77,11 +88,11 @@ def test_the_same_key_gives_the_same_transfer(key: str, seed: int) -> None:
     first = booked(order_of(key), Knobs(), seed=seed).transfer
     hostile = turned(CALM, {"timeout_not_executed": 1})
 
-    again = decide(order_of(key), first, knobs=hostile, seed=seed, now_ms=9)
-    other = decide(order_of(key, amount=501), first, knobs=hostile, seed=seed, now_ms=9)
+    again = judged(order_of(key), hostile, seed=seed, known=first)
+    other = judged(order_of(key, amount=501), hostile, seed=seed, known=first)
 
-    assert again is first
-    assert other == KeyReused()
+    assert again == Verdict(Reply(first, new=False))
+    assert other == Verdict(KeyReused())
 
 
 @given(KEYS, st.floats(0, 1), st.floats(0, 1), st.floats(0, 3), st.floats(0, 3))
@@ -99,17 +110,17 @@ def test_money_moves_at_most_once_and_never_after_the_window(
             "settle_delay_s": settle_s,
         },
     )
-    booking = booked(order_of(key), knobs, now_ms=1000)
+    booking = booked(order_of(key), knobs)
     lines = list(booking.lines)
     transfer: Transfer = booking.transfer
-    while transfer.step is not None:
-        booking = advance(transfer, knobs=knobs, seed=1)
+    while transfer.plan:
+        booking = advance(transfer, terms=TERMS, knobs=knobs, seed=1)
         transfer = booking.transfer
         lines += booking.lines
 
     kinds = [line.kind for line in lines]
     assert kinds in (["debit", "cost"], ["debit", "cost", "return"])
-    assert {"debit": 500, "cost": COST_MINOR, "return": 500}.items() >= {
+    assert {"debit": 500, "cost": TERMS.cost, "return": 500}.items() >= {
         (line.kind, line.amount) for line in lines
     }
     assert lines[0].booked_at <= 1000 + 3000
@@ -121,8 +132,9 @@ def test_a_hidden_transfer_is_unknown_until_it_is_executed(key: str) -> None:
     knobs = turned(CALM, {"timeout_executed": 1, "late_s": 3})
     transfer = booked(order_of(key), knobs).transfer
 
-    assert not transfer.known
-    assert advance(transfer, knobs=knobs, seed=1).transfer.known
+    (execution,) = transfer.plan
+    assert execution.at_ms == 1000 or transfer.hidden(execution.at_ms - 1)
+    assert not transfer.hidden(execution.at_ms)
 
 
 def test_rates_come_true() -> None:
@@ -130,14 +142,15 @@ def test_rates_come_true() -> None:
     knobs = turned(Knobs(), {"decline": 0.2, "timeout": 0.2, "decline_later": 0.1})
     seen = {"lost": 0, "silent": 0, "rejected": 0, "later": 0, "accepted": 0, "executed": 0}
     for number in range(4000):
-        decision = decide(order_of(f"pa-{number}"), None, knobs=knobs, seed=7, now_ms=1)
+        decision = judged(order_of(f"pa-{number}"), knobs, seed=7).decision
         if isinstance(decision, Lost):
             seen["lost"] += 1
             continue
-        assert isinstance(decision, Booking)
-        if decision.silent:
+        assert isinstance(decision, Reply)
+        plan = decision.transfer.plan
+        if decision.fault is Fault.SILENCE:
             seen["silent"] += 1
-        elif decision.transfer.step is Step.REJECT:
+        elif plan and plan[0].step is Step.REJECT:
             seen["later"] += 1
         else:
             seen[decision.transfer.answer] += 1
@@ -165,7 +178,7 @@ def test_rates_come_true() -> None:
 )
 def test_orders_that_no_bank_would_execute(currency: str, iban: str, code: str) -> None:
     """F77: a currency that is not served, and account numbers that are none."""
-    order = replace(order_of("pa-1", currency=currency), creditor_iban=iban)
+    order = replace(order_of("pa-1", currency=currency), account=iban)
 
     transfer = booked(order, CALM).transfer
 
@@ -195,12 +208,13 @@ def test_valid_ibans(iban: str) -> None:
         {"settle_delay_s": 4},
         {"decline": 0.6, "timeout": 0.6},
         {"nonsense": 0.5},
+        {"undo": 0.5},
     ],
 )
 def test_knobs_refuse_nonsense(changes: dict[str, object]) -> None:
     """A knob out of its range, of another type, or of another name."""
     with pytest.raises(KnobInvalid):
-        turned(Knobs(), changes)
+        turned(Knobs(), changes, TERMS)
 
 
 def test_knobs_of_a_command_line() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bursar_sim.bank.webhooks import backoff_s
 from bursar_sim.callback import Target
+from bursar_sim.provider.messenger import backoff_s
 from tests.sim.bank_process import SECRET, Customer, Delivery, Receiver, bank_running, until
 
 ASYNC = {"accept_async": 1, "settle_delay_s": 0.02, "decline": 0}

@@ -1,17 +1,21 @@
-"""The bank's books on disk: one SQLite file, one process, one transaction per group."""
+"""A provider's books: one SQLite database, one process, one transaction per group."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bursar_sim.bank.codec import event_body
-from bursar_sim.bank.model import Booking, Line, Status, Step, Transfer
+from bursar_sim.provider.model import Booking, Line, Planned, Status, Step, Transfer
+from bursar_sim.provider.wire import Wire
 from bursar_sim.sql import load
 
-_SQL: Final = load("bursar_sim.bank", "queries.sql")
+_SQL: Final = load("bursar_sim.provider", "queries.sql")
 _INT_MAX: Final = 2**63 - 1
+_VERSION: Final = 2
+_FIELDS: Final = [field.name for field in fields(Transfer)]
 
 
 class Webhook(NamedTuple):
@@ -29,24 +33,32 @@ class Store:
     A commit is safe from the death of the process, not from a power cut (WAL, synchronous NORMAL).
     """
 
-    def __init__(self, data_dir: Path | None) -> None:
-        """Books in a directory, or none that outlive this object and no file."""
+    def __init__(self, data_dir: Path | None, wire: Wire) -> None:
+        """Books in a directory, or in memory: then no file is made."""
         if data_dir is not None:
             data_dir.mkdir(parents=True, exist_ok=True)
+        self._wire = wire
         self._connection = sqlite3.connect(
-            ":memory:" if data_dir is None else data_dir / "bank.sqlite",
+            ":memory:" if data_dir is None else data_dir / f"{wire.name}.sqlite",
             isolation_level=None,
             timeout=2.0,
             cached_statements=64,
         )
         try:
             self._connection.executescript(_SQL["settings"])
+            self._check_version()
             self._connection.executescript(_SQL["schema"])
             with self.transaction():
-                pass  # takes the exclusive lock now, so that a second bank fails at its start
+                pass  # takes the exclusive lock now, so that a second one fails at its start
         except sqlite3.Error:
             self._connection.close()
             raise
+
+    def _check_version(self) -> None:
+        (version,) = self._connection.execute(_SQL["version"]).fetchone()
+        (exists,) = self._connection.execute(_SQL["tables"]).fetchone()
+        if exists and version != _VERSION:
+            raise sqlite3.DatabaseError("they were made by another version of the simulator")
 
     def close(self) -> None:
         """Fold the log into the file and let it go."""
@@ -64,10 +76,23 @@ class Store:
                 self._connection.execute(_SQL["rollback"])
             raise
 
-    def find(self, end_to_end_id: str) -> Transfer | None:
+    def find(self, key: str) -> Transfer | None:
         """The transfer of a key, hidden or not."""
-        row = self._connection.execute(_SQL["find"], (end_to_end_id,)).fetchone()
+        row = self._connection.execute(_SQL["find"], (key,)).fetchone()
         return None if row is None else _transfer(row)
+
+    def lost(self, key: str) -> int:
+        """How often an order of this key was lost."""
+        row = self._connection.execute(_SQL["lost"], (key,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def lose(self, key: str) -> None:
+        """An order of this key was lost."""
+        self._connection.execute(_SQL["lose"], (key,))
+
+    def arrived(self, key: str) -> None:
+        """An order that is known came in once more."""
+        self._connection.execute(_SQL["arrived"], (key,))
 
     def due(self, now_ms: int, limit: int) -> list[Transfer]:
         """Transfers whose next step is due, oldest first."""
@@ -95,23 +120,32 @@ class Store:
                 _SQL["insert_line"],
                 (
                     line.kind,
-                    line.transfer_id,
-                    line.end_to_end_id,
+                    line.reference,
+                    line.key,
                     line.amount,
                     line.currency,
                     line.booked_at,
+                    line.part,
                 ),
             )
         for notice in booking.notices:
             execute(
                 _SQL["insert_webhook"],
-                (event_body(notice), notice.transfer.correlation_id, notice.not_before),
+                (
+                    self._wire.event_body(notice),
+                    notice.transfer.correlation_id,
+                    notice.not_before,
+                ),
             )
 
     def statement(self, after: int, limit: int) -> list[tuple[int, Line]]:
         """Numbered lines after a line, in order."""
         rows = self._connection.execute(_SQL["statement"], (min(after, _INT_MAX), limit))
         return [(number, Line(*rest)) for number, *rest in rows]
+
+    def lines_of(self, key: str) -> list[Line]:
+        """The lines of one key, in order."""
+        return [Line(*row) for row in self._connection.execute(_SQL["lines_of"], (key,))]
 
     def webhooks_after(self, after_id: int, limit: int) -> list[Webhook]:
         """Undelivered webhooks after an id, in order of their making."""
@@ -125,8 +159,9 @@ class Store:
 
 def _row(transfer: Transfer) -> dict[str, object]:
     return {
-        "end_to_end_id": transfer.end_to_end_id,
-        "transfer_id": transfer.transfer_id,
+        "key": transfer.key,
+        "reference": transfer.reference,
+        "told_reference": transfer.told_reference,
         "fingerprint": transfer.fingerprint,
         "amount": transfer.amount,
         "currency": transfer.currency,
@@ -134,36 +169,40 @@ def _row(transfer: Transfer) -> dict[str, object]:
         "status": transfer.status.value,
         "answer": transfer.answer,
         "code": transfer.code,
-        "returned_amount": transfer.returned_amount,
-        "hidden": int(transfer.hidden),
+        "returned": transfer.returned,
+        "last_return": transfer.last_return,
+        "returns": transfer.returns,
+        "sequence": transfer.sequence,
+        "arrivals": transfer.arrivals,
+        "mute": int(transfer.mute),
         "received_at": transfer.received_at,
         "executed_at": transfer.executed_at,
-        "step": None if transfer.step is None else transfer.step.value,
+        "hidden_until": transfer.hidden_until,
+        "hidden_by": transfer.hidden_by,
+        "plan": _plan_text(transfer.plan),
         "due_at": transfer.due_at,
         "correlation_id": transfer.correlation_id,
+        "stale": transfer.stale,
+        "stale_until": transfer.stale_until,
     }
 
 
+def _plan_text(plan: tuple[Planned, ...]) -> str:
+    if not plan:
+        return "[]"
+    return json.dumps([[planned.step.value, planned.at_ms, planned.amount] for planned in plan])
+
+
+def _plan(text: str) -> tuple[Planned, ...]:
+    if text == "[]":
+        return ()
+    return tuple(Planned(Step(step), at_ms, amount) for step, at_ms, amount in json.loads(text))
+
+
 def _transfer(row: tuple[Any, ...]) -> Transfer:
-    (*head, status, answer, code, returned, hidden, received, executed, step, due, correlation) = (
-        row
-    )
-    end_to_end_id, transfer_id, fingerprint, amount, currency, cost = head
-    return Transfer(
-        end_to_end_id=end_to_end_id,
-        transfer_id=transfer_id,
-        fingerprint=fingerprint,
-        amount=amount,
-        currency=currency,
-        cost=cost,
-        status=Status(status),
-        answer=answer,
-        code=code,
-        returned_amount=returned,
-        hidden=bool(hidden),
-        received_at=received,
-        executed_at=executed,
-        step=None if step is None else Step(step),
-        due_at=due,
-        correlation_id=correlation,
-    )
+    # The statements select the columns in the order of the fields.
+    values = dict(zip(_FIELDS, row, strict=True))
+    values["status"] = Status(values["status"])
+    values["mute"] = bool(values["mute"])
+    values["plan"] = _plan(values["plan"])
+    return Transfer(**values)

@@ -1,16 +1,15 @@
-"""The bank's messenger: signed webhooks out of the durable queue, until somebody takes them."""
+"""The messenger: signed webhooks out of the durable queue, until somebody takes them."""
 
 import asyncio
 from typing import Final
 
-from bursar_sim.bank.processor import Processor
-from bursar_sim.bank.store import Store, Webhook
 from bursar_sim.callback import NoReply, Poster, Unreachable
 from bursar_sim.clock import Clock
 from bursar_sim.draws import fractions
+from bursar_sim.provider.processor import Processor
+from bursar_sim.provider.store import Store, Webhook
 from bursar_sim.signing import signature
 
-PROVIDER_ID: Final = "bank"
 WORKERS: Final = 32
 "Posts under way at most."
 _BUFFER_MAX: Final = 1024
@@ -40,6 +39,7 @@ class Messenger:
         store: Store,
         processor: Processor,
         *,
+        provider_id: str,
         poster: Poster,
         secret: str,
         clock: Clock,
@@ -47,6 +47,7 @@ class Messenger:
     ) -> None:
         self._store = store
         self._processor = processor
+        self._provider_id = provider_id
         self._poster = poster
         self._workers = workers
         self._secret = secret
@@ -131,9 +132,11 @@ class Messenger:
         timestamp_s = self._clock.now_ms() // 1000
         headers = {
             "content-type": "application/json",
-            "x-provider-id": PROVIDER_ID,
+            "x-provider-id": self._provider_id,
             "x-webhook-timestamp": str(timestamp_s),
-            "x-webhook-signature": signature(self._secret, PROVIDER_ID, timestamp_s, webhook.body),
+            "x-webhook-signature": signature(
+                self._secret, self._provider_id, timestamp_s, webhook.body
+            ),
         }
         if webhook.correlation_id is not None:
             headers["x-correlation-id"] = webhook.correlation_id

@@ -1,0 +1,1 @@
+"""A stablecoin off-ramp: pays out of USDC, asynchronously."""
