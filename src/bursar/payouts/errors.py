@@ -5,7 +5,6 @@ BursarError
     ├── DuplicateReference  409  the merchant has a payout with this reference
     ├── PayoutNotFound      404  no such payout for this merchant
     ├── AlreadyDispatched   409  it has left or is over, and can't be cancelled
-    ├── AlreadyEnded        409  it is over and can't be cancelled
     ├── NotRetryable        409  it has not failed, or it may have been paid
     ├── FinalityWindowOpen  409  a provider may still carry out what was sent
     ├── NothingToResolve    409  it has no attempt whose end is unknown
@@ -39,14 +38,6 @@ class AlreadyDispatched(Refusal):
     code = "already_dispatched"
     status = 409
     title = "Already dispatched"
-
-
-class AlreadyEnded(Refusal):
-    """It is over and can't be cancelled."""
-
-    code = "already_ended"
-    status = 409
-    title = "Already ended"
 
 
 class NotRetryable(Refusal):
