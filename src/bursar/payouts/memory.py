@@ -70,10 +70,9 @@ def _due_inquiries(
     tables: Mapping[str, Rows], now: datetime, arguments: Mapping[str, Any]
 ) -> list[str]:
     busy = _in_flight(arguments)
-    asked = (AttemptState.UNKNOWN, AttemptState.ACCEPTED)
     return _earliest(
         (row.inquire_at, row.id)
-        for row in _attempts(tables, lambda row: row.state in asked)
+        for row in _attempts(tables, lambda row: row.state != AttemptState.SENDING)
         if row.inquire_at is not None and row.inquire_at <= now and row.id not in busy
     )
 
