@@ -54,7 +54,9 @@ class Clients:
         world, name = self._world, f"p{plan.number}"
         if world.strikes("client.cancels"):
             await asyncio.sleep(world.tape.uniform(f"{name}.cancel", 0.0, 8.0))
-            answer = await self._ask(plan, f"/payouts/{payout_id}/cancel", f"c-{plan.number}", b"{}")
+            answer = await self._ask(
+                plan, f"/payouts/{payout_id}/cancel", f"c-{plan.number}", b"{}"
+            )
             self._expect(answer, {200, 409}, "I11", "cancel")
         if world.strikes("client.same_key_again"):
             await asyncio.sleep(world.tape.uniform(f"{name}.again", 0.0, 8.0))

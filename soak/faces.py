@@ -87,7 +87,9 @@ class Place:
         """Let `node` serve from here."""
         self.node = node
         principals = {
-            key.key_hash: Principal(f"per_{n}", f"key_{n}", Role.FINANCE_OPS, merchant_id(n), fee_bps)
+            key.key_hash: Principal(
+                f"per_{n}", f"key_{n}", Role.FINANCE_OPS, merchant_id(n), fee_bps
+            )
             for n, key in enumerate(KEYS)
         }
 

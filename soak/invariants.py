@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bursar.engine.memory import MemoryStore
+from bursar.engine.model import JOURNAL
 from bursar.ledger.model import ACCOUNTS, HOLDS, Account, Transfer
 from bursar.payouts.model import ATTEMPTS, Attempt, Payout
 from bursar.rails.contracts import CONTRACTS
@@ -67,14 +68,17 @@ class Checker:
         """Take in one transaction and check all that it touched."""
         touched: set[str] = set()
         for table, row in commit.inserted:
-            self._insert(table.name, row, commit, touched)
+            if table is JOURNAL:
+                self._entry(commit, row)
+        for table, row in commit.inserted:
+            self._insert(table.name, row, touched)
         for table, before, row in commit.updated:
             self._update(table.name, before, row, touched)
         for payout_id in touched:
             self._payout(payout_id)
         self._accounts(commit)
 
-    def _insert(self, table: str, row: Any, commit: Commit, touched: set[str]) -> None:
+    def _insert(self, table: str, row: Any, touched: set[str]) -> None:
         match table:
             case "transfers":
                 self._transfer(row)
@@ -89,8 +93,6 @@ class Checker:
                 self._successor(row)
                 self.attempts[row.payout_id][row.id] = row
                 touched.add(row.payout_id)
-            case "journal":
-                self._entry(commit, row)
             case "journal_links":
                 self._link(row)
             case _:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
+import msgspec
+
+from bursar.rails.contracts import CONTRACTS
+from bursar_sim.provider.model import Line
 from bursar_sim.providers import Provider
 from soak.invariants import Checker, rows_of
+from soak.loop import EPOCH_MS
+from soak.wire import Wire
 from soak.world import World
 
 ENDED = frozenset({"settled", "returned", "failed", "cancelled", "dead_letter"})
 OPEN = frozenset({"sending", "unknown", "accepted"})
-DOUBLE = frozenset({"duplicate_success", "worse_s", "second_reference"})
-"""Knobs that execute more than was asked."""
+_FROZEN = frozenset({"amount_mismatch", "return_exceeds_settled"})
+"""Incidents that say that the books cannot follow the statement."""
 
 
 def open_incidents(checker: Checker) -> dict[str, set[str]]:
@@ -47,52 +53,95 @@ def unfinished(checker: Checker) -> list[str]:
     return left
 
 
-def judge(
-    world: World, checker: Checker, providers: Mapping[str, Provider], told: set[tuple[str, str]]
-) -> None:
-    """All checks of the end. `told` are (key, return or debit) that a provider told us of."""
+class Moved(msgspec.Struct):
+    """The providers' statement lines about one payout, in order of booking, by (provider, key)."""
+
+    lines: dict[tuple[str, str], list[Line]] = msgspec.field(default_factory=dict)
+
+    def executions(self) -> list[tuple[str, Line]]:
+        """(provider, line) of each."""
+        return [
+            (provider, line)
+            for (provider, _), lines in self.lines.items()
+            for line in lines
+            if line.kind == "debit"
+        ]
+
+    def readings(self, looked_at: set[str]) -> Iterator[Counter[str]]:
+        """Sums by kind that the books may show.
+
+        Of two executions under one key the books follow one, with an incident about the other.
+        """
+        choices: list[list[Counter[str]]] = []
+        for lines in self.lines.values():
+            references = {line.reference for line in lines}
+            wanted: list[set[str]] = [references]
+            if len(references) > 1 and "second_reference" in looked_at:
+                wanted = [{reference} for reference in sorted(references)]
+            choices.append([_sums(lines, chosen) for chosen in wanted])
+        for chosen in itertools.product(*choices):
+            yield sum(chosen, start=Counter())
+
+
+def _sums(lines: list[Line], references: set[str]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for line in lines:
+        if line.reference in references:
+            sums[line.kind] += line.amount
+    return sums
+
+
+def judge(world: World, checker: Checker, wire: Wire, providers: Mapping[str, Provider]) -> None:
+    """All checks of the end."""
     incidents = open_incidents(checker)
     for event in rows_of(checker.memory, "inbox"):
         if event.result in {"unmatched", "dead_letter"} and not incidents[event.event_id]:
             world.broken("I23", f"event {event.event_id} is {event.result} without an incident")
-    moved: dict[str, Counter[str]] = defaultdict(Counter)
-    times: Counter[str] = Counter()
+    moved: dict[str, Moved] = defaultdict(Moved)
     for name, provider in providers.items():
         for line in provider.statement():
-            payout_id = checker.keys.get((name, line.end_to_end_id))
+            payout_id = checker.keys.get((name, line.key))
             if payout_id is None:
-                world.broken("I8", f"{name} moved money under {line.end_to_end_id}, not our key")
+                world.broken("I8", f"{name} moved money under {line.key}, not a key of ours")
                 continue
-            if line.kind == "return" and (line.end_to_end_id, "return") not in told:
-                continue
-            moved[payout_id][line.kind] += line.amount
-            times[payout_id] += line.kind == "debit"
+            moved[payout_id].lines.setdefault((name, line.key), []).append(line)
     for payout_id in checker.payouts:
-        _payout(world, checker, payout_id, moved[payout_id], times[payout_id], incidents)
+        looked_at, stated = incidents[payout_id], moved[payout_id]
+        _executions(world, wire, payout_id, stated.executions(), looked_at)
+        booked = _booked(checker, payout_id)
+        readings = list(stated.readings(looked_at))
+        if booked not in readings and not looked_at & _FROZEN:
+            world.broken("I8", f"{payout_id}: books {dict(booked)}, statement {readings}")
 
 
-def _payout(
+def _executions(
     world: World,
-    checker: Checker,
+    wire: Wire,
     payout_id: str,
-    moved: Counter[str],
-    times: int,
-    incidents: Mapping[str, set[str]],
+    executions: list[tuple[str, Line]],
+    looked_at: set[str],
 ) -> None:
-    """I5 and I8 of one payout, from transfers and the statement alone."""
-    booked = _booked(checker, payout_id)
-    looked_at = incidents.get(payout_id, set())
-    if times > 1 and not looked_at:
-        world.broken("I5", f"{payout_id} was executed {times} times, and nobody was told")
-    if times > 1 and not worse(world):
-        world.broken("I5", f"{payout_id} was executed {times} times")
-    if booked != moved and not (looked_at & {"amount_mismatch", "return_exceeds_settled"}):
-        world.broken("I8", f"{payout_id}: books {dict(+booked)}, statement {dict(+moved)}")
+    """I5: once, unless a provider broke its contract for this payout; and then somebody is told."""
+    if len(executions) < 2:
+        return
+    times = f"{payout_id} was executed {len(executions)} times"
+    if not looked_at:
+        world.broken("I5", f"{times}, and nobody was told")
+    keys = Counter((name, line.key) for name, line in executions)
+    for name, key in keys:
+        if keys[name, key] > 1 and not world.fired[f"knob.{name}.double"]:
+            world.broken("I5", f"{times}, {keys[name, key]} of them under {key}")
+    if len(keys) > 1 and not any(_too_late(wire, name, line) for name, line in executions):
+        world.broken("I5", f"{times}, under {len(keys)} keys")
 
 
-def worse(world: World) -> bool:
-    """Whether a knob that executes more than its contract says has had its effect."""
-    return any(world.fired[f"knob.{name}"] for name in DOUBLE)
+def _too_late(wire: Wire, provider: str, line: Line) -> bool:
+    """Whether an execution was booked after its window, as the network saw the sends."""
+    contract = CONTRACTS[provider]
+    sends = wire.sends.get((provider, line.key), [])
+    last = max((send.at for send in sends), default=0.0)
+    allowed_s = contract.request_deadline_s + contract.finality_window_s
+    return (line.booked_at - EPOCH_MS) / 1000 > last + allowed_s
 
 
 def _booked(checker: Checker, payout_id: str) -> Counter[str]:
@@ -109,5 +158,5 @@ def _booked(checker: Checker, payout_id: str) -> Counter[str]:
     return sums
 
 
-def _role(address: str) -> Any:
+def _role(address: str) -> str:
     return address.split("/")[1]

@@ -9,7 +9,7 @@ from typing import Any
 
 T0 = datetime(2026, 3, 27, 9, tzinfo=UTC)
 """The wall's time when a schedule begins."""
-_EPOCH_MS = int(T0.timestamp() * 1000)
+EPOCH_MS = int(T0.timestamp() * 1000)
 
 
 class NothingLeft(Exception):
@@ -72,7 +72,7 @@ class VirtualClock:
 
     def now_ms(self) -> int:
         """Milliseconds since the Unix epoch: the providers' clock."""
-        return _EPOCH_MS + int(self._loop.time() * 1000)
+        return EPOCH_MS + int(self._loop.time() * 1000)
 
     async def sleep(self, seconds: float) -> None:
         """Wait virtually."""

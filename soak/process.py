@@ -182,13 +182,22 @@ class Node:
         return Lane(
             store,
             queue,
-            partial(handler, self.jobs),
+            partial(self._work, queue, handler),
             concurrency=CONCURRENCY,
             poll_s=NEVER_S,
             rest_s=REST_S,
             wake=wake,
             excludes=queue not in NOT_EXCLUDING,
         )
+
+    async def _work(self, queue: str, handler: Callable[[Jobs, str], Any], key: str) -> None:
+        """Do a job; afterwards the queue is polled, since the key may be due again already."""
+        rest_s = REST_S
+        try:
+            await handler(self.jobs, key)
+            rest_s = 0.0
+        finally:
+            self.platform.poll(self, queue, rest_s + self.world.swarm.poll_s)
 
     def _on_wake(self, topics: frozenset[str]) -> None:
         if self.alive:
@@ -202,6 +211,7 @@ QUEUES: dict[str, Callable[[Jobs, str], Any]] = {
     "payouts": handlers.send,
     "inbox": handlers.apply_event,
     "inquiries": handlers.ask,
+    "resends": handlers.resend,
     "leases": handlers.take_over,
     "expiries": handlers.expire,
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from bursar.bootstrap import RULES
+from bursar.bootstrap import RULES, VERIFIERS
 from bursar.engine.group import Submission, execute_group, raise_or_value
 from bursar.engine.model import Command, Origin
 from bursar.identity.commands import CreateMerchant
@@ -22,17 +21,17 @@ from bursar.kit.crashpoints import Side, Step
 from bursar.kit.ids import SeededIds
 from bursar.ledger.commands import FundAccount
 from bursar.payouts.memory import new_store
-from bursar.rails.bank import webhooks as bank_webhooks
 from bursar.rails.bank.adapter import BankRail
+from bursar.rails.offramp.adapter import OfframpRail
 from bursar.rails.port import PayoutRail, WebhookVerifier
-from bursar_sim.providers import Knobs
+from bursar_sim.provider.knobs import Knobs
 from bursar_sim.providers import Provider, build
 from soak.clients import Clients
 from soak.faces import PLACES, merchant_id
 from soak.invariants import Checker, at
 from soak.judgement import judge, unfinished
 from soak.loop import VirtualLoop
-from soak.process import QUEUES, Killed, Node
+from soak.process import Killed, Node
 from soak.store import Commit, Database
 from soak.swarm import draw
 from soak.tape import Draws, Tape
@@ -40,7 +39,7 @@ from soak.wire import NodePoster, NodeTransport, Wire
 from soak.world import Violation, World
 
 POINTS = [f"{step}:{side}" for step in Step for side in Side]
-PROVIDERS = ["bank"]
+PROVIDERS = ["bank", "offramp"]
 LIVENESS_S = 6 * 3600.0
 QUIET_S = 90.0
 ORIGIN = Origin("per_soak", "cor_soak")
@@ -74,7 +73,6 @@ class Schedule:
         self.commits = 0
         self.lives = Counter[str]()
         self.nodes: dict[str, Node] = {}
-        self.told: set[tuple[str, str]] = set()
         self.providers: dict[str, Provider] = {
             name: build(
                 name,
@@ -93,12 +91,17 @@ class Schedule:
 
     def rails_of(self, node: Node) -> Mapping[str, PayoutRail]:
         """See `process.Platform`."""
-        bank = NodeTransport(self.wire, node, "bank", self.providers["bank"].app)
-        return {"bank": BankRail(bank, api_key="sandbox-bank-key")}
+        bank, offramp = (
+            NodeTransport(self.wire, node, name, self.providers[name].app) for name in PROVIDERS
+        )
+        return {
+            "bank": BankRail(bank, api_key="sandbox-bank-key"),
+            "offramp": OfframpRail(offramp, api_key="sandbox-offramp-key"),
+        }
 
     def verifiers(self) -> Mapping[str, WebhookVerifier]:
         """See `process.Platform`."""
-        return {"bank": bank_webhooks}
+        return VERIFIERS
 
     def wake(self, topics: frozenset[str]) -> None:
         """Notify every process, if the notification is not lost; polling finds it anyway."""
@@ -147,18 +150,7 @@ class Schedule:
             return None
         place = PLACES[self.world.tape.pick("hook.place", places)]
         answer = await place.serve("POST", "/webhooks/provider", headers, body)
-        if answer is None:
-            return None
-        if answer.status == 200:
-            self._tell(body)
-        return answer.status
-
-    def _tell(self, body: bytes) -> None:
-        event = json.loads(body)
-        data = event["data"]
-        key = data.get("end_to_end_id") or data.get("client_reference")
-        if event["type"].endswith(("returned", "refunded")):
-            self.told.add((key, "return"))
+        return None if answer is None else answer.status
 
     # Database
 
@@ -204,7 +196,7 @@ class Schedule:
         await self._pass(QUIET_S)
         self._count_knobs()
         if not world.over.is_set():
-            judge(world, self.checker, self.providers, self.told)
+            judge(world, self.checker, self.wire, self.providers)
 
     async def _pass(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -215,7 +207,7 @@ class Schedule:
         world.note("world", "faults end")
         world.swarm.calm()
         for provider in self.providers.values():
-            provider.knobs = Knobs(decline=0.0)
+            provider.knobs = Knobs(decline=0.0, settle_delay_s=0.05)
         for node in self.nodes.values():
             node.clock.skew_s = 0.0
 
@@ -225,16 +217,18 @@ class Schedule:
         while world.swarm.kills_max:
             await asyncio.sleep(world.tape.uniform("reaper.pause", 0.3, 4.0))
             alive = self._alive()
-            if alive and world.crashed.total() < world.swarm.kills_max and world.strikes(
-                "node.killed"
+            if (
+                alive
+                and world.crashed.total() < world.swarm.kills_max
+                and world.strikes("node.killed")
             ):
                 world.crashed["anywhere"] += 1
                 self.nodes[world.tape.pick("reaper.node", alive)].kill("anywhere")
 
     def _count_knobs(self) -> None:
-        for provider in self.providers.values():
+        for name, provider in self.providers.items():
             for knob, times in provider.fired().items():
-                self.world.fired[f"knob.{knob}"] += times
+                self.world.fired[f"knob.{name}.{knob}"] += times
 
     async def _found(self) -> None:
         """Merchants, accounts and money, before anything can go wrong."""
@@ -291,7 +285,7 @@ def _due(table: str, row: Any) -> Iterator[tuple[str, datetime]]:
             yield "leases", row.lease_until
         if row.inquire_at is not None:
             yield "inquiries", row.inquire_at
-        if row.resend_at is not None and "resends" in QUEUES:
+        if row.resend_at is not None:
             yield "resends", row.resend_at
     elif table == "inbox" and row.next_try_at is not None:
         yield "inbox", row.next_try_at
@@ -302,7 +296,8 @@ def silence() -> Iterator[None]:
     """No logging: what a schedule tells is its trace."""
     before = structlog.get_config()
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger("critical"), cache_logger_on_first_use=False
+        wrapper_class=structlog.make_filtering_bound_logger("critical"),
+        cache_logger_on_first_use=False,
     )
     try:
         yield
@@ -310,9 +305,7 @@ def silence() -> Iterator[None]:
         structlog.configure(**before)
 
 
-def run(
-    seed: int, *, draws: Draws | None = None, dropped: frozenset[int] = frozenset()
-) -> Result:
+def run(seed: int, *, draws: Draws | None = None, dropped: frozenset[int] = frozenset()) -> Result:
     """Play one schedule: that of a seed, or of a recorded tape. Call within `silence`."""
     loop = VirtualLoop()
     tape = Tape(seed, draws, dropped=dropped)

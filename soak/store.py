@@ -168,7 +168,9 @@ class NodeSession:
             for key in keys:
                 self._claimed.pop((table.name, key), None)
         seen.inserted.extend(self._claimed.values())
-        seen.inserted.extend((table, row) for table, rows in changes.inserts.items() for row in rows)
+        seen.inserted.extend(
+            (table, row) for table, rows in changes.inserts.items() for row in rows
+        )
         await self._session.write(changes)
 
     async def commit(self) -> None:

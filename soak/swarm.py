@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bursar_sim.provider.knobs import FATES, RATES
+from bursar_sim.providers import WIRES
 from soak.tape import Tape
 
 FAULTS = {
@@ -43,21 +45,37 @@ FAULTS = {
 }
 """Every fault of ours with its highest rate."""
 
+USUAL = 0.3
+"""The highest rate of a knob that is not named in `KNOBS`."""
 KNOBS = {
     "accept_async": 1.0,
-    "decline": 0.3,
-    "decline_later": 0.3,
-    "insufficient_funds": 0.3,
-    "timeout_executed": 0.4,
-    "timeout_not_executed": 0.3,
-    "return_rate": 0.4,
+    "timeout_executed": 0.5,
+    "late": 0.5,
     "webhook_duplicate": 0.6,
-    "webhook_lost": 0.4,
+    "webhook_disorder": 0.6,
+    "repeat_declined": 0.6,
+    "return_rate": 0.4,
+    "wrong_amount": 0.1,
+    "wrong_currency": 0.1,
+    "double": 0.1,
 }
-"""The providers' knobs that are rates, with their highest."""
-
-SECONDS = {"settle_delay_s": 3.0, "late_s": 3.0, "return_delay_s": 30.0, "hold_s": 5.0}
-"""Those that are durations."""
+"""The providers' knobs with another."""
+SECONDS = {
+    "settle_delay_s": 3.0,
+    "late_s": 3.0,
+    "delay_s": 2.5,
+    "slow_s": 4.0,
+    "early_s": 3.0,
+    "hold_s": 5.0,
+    "not_found_s": 6.0,
+    "stale_s": 6.0,
+    "webhook_late_s": 20.0,
+    "return_delay_s": 30.0,
+    "worse_s": 20.0,
+}
+"""Those that are times, with their highest."""
+WORSE = 0.03
+"""How many of the seeds have a provider that breaks its contract."""
 
 
 @dataclass
@@ -107,14 +125,18 @@ def _rate(tape: Tape, name: str, top: float) -> float:
 
 
 def _knobs(tape: Tape, provider: str) -> dict[str, float]:
-    drawn = {name: _rate(tape, f"{provider}.{name}", top) for name, top in KNOBS.items()}
-    fates = ("decline", "decline_later", "insufficient_funds")
-    fates += ("timeout_executed", "timeout_not_executed")
-    total = sum(drawn[name] for name in fates)
+    drawn = {
+        name: _rate(tape, f"{provider}.{name}", KNOBS.get(name, USUAL))
+        for name in RATES
+        if name not in WIRES[provider].terms.without
+    }
+    if not tape.chance(f"{provider}.breaks_contract", WORSE):
+        drawn["worse"] = 0.0
+    total = sum(drawn.get(name, 0.0) for name in FATES)
     if total > 1:
-        drawn |= {name: drawn[name] / total for name in fates}
+        drawn |= {name: drawn[name] / total for name in FATES if name in drawn}
     for name, top in SECONDS.items():
-        drawn[name] = _rate(tape, f"{provider}.{name}", top)
+        drawn[name] = top * tape.unit(f"{provider}.{name}")
     return drawn
 
 
@@ -160,3 +182,14 @@ def _plan(tape: Tape, number: int, swarm: Swarm, spread: float) -> Plan:
         max_retries=tape.pick(f"{name}.retries", (2, 0, 1, 3)),
         priority=tape.pick(f"{name}.priority", ("standard", "batch", "instant")),
     )
+
+
+def expected_faults() -> list[str]:
+    """Every fault and knob that must fire in a thousand seeds."""
+    knobs = [
+        f"knob.{name}.{knob}"
+        for name, wire in sorted(WIRES.items())
+        for knob in RATES
+        if knob not in wire.terms.without
+    ]
+    return [*FAULTS, "net.start_too_late", *knobs]

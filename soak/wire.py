@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,7 +64,8 @@ class NodeTransport:
             raise TransportFailure(request_bytes_written=False, reason="connect_failed")
         sent = None
         if request.method == "POST":
-            key = request.headers["Idempotency-Key"]
+            order = json.loads(request.body)
+            key = order.get("end_to_end_id") or order["client_reference"]
             sent = self._wire.begun(self._provider, key)
         try:
             reply = await self._exchange(request, request.deadline_s)

@@ -1,0 +1,128 @@
+"""`./dev soak`: any number of seeded schedules, and the replay of one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+from bursar.kit.clock import SystemClock
+from soak.schedule import Result, run, silence
+from soak.shrink import Shrinker
+from soak.swarm import expected_faults
+from soak.tally import Tally, play_many
+
+SOMETIMES = 1000
+"""In so many seeds every fault must have fired."""
+LINES_MAX = 200
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./dev soak", description=__doc__)
+    parser.add_argument("--schedules", type=int, default=2000, help="how many seeds")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--replay", type=int, help="play one seed and print its trace")
+    parser.add_argument("--tape", type=Path, help="play a recorded tape and print its trace")
+    parser.add_argument("--shrink", action="store_true", help="make failing schedules small")
+    parser.add_argument("--out", type=Path, default=Path("data/soak"), help="where tapes go")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 1 if an invariant was broken, or if a fault never fired in a thousand seeds."""
+    asked = _parsed(arguments)
+    if asked.tape is not None:
+        recorded = json.loads(asked.tape.read_text(encoding="utf-8"))
+        with silence():
+            result = run(
+                recorded["seed"], draws=recorded["draws"], dropped=frozenset(recorded["dropped"])
+            )
+        return _show(result)
+    if asked.replay is not None:
+        with silence():
+            result, again = run(asked.replay), run(asked.replay)
+        if result.digest != again.digest:
+            print("the second run went another way: the schedule is not deterministic")
+            return 1
+        if asked.shrink and result.violation is not None:
+            result = _shrunk(result, asked.out)
+        return _show(result)
+    return _soak(asked)
+
+
+def _soak(asked: argparse.Namespace) -> int:
+    clock, tally = SystemClock(), Tally()
+    began = clock.monotonic()
+    for part in play_many(asked.seed, asked.schedules, asked.workers):
+        tally.add(part)
+        for seed, detail in part.violations:
+            print(f"\nseed {seed}: {detail}")
+        per_minute = tally.schedules / (clock.monotonic() - began) * 60
+        print(
+            f"\r{tally.schedules} schedules, {per_minute:.0f} a minute, "
+            f"{len(tally.violations)} violations",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+    print(file=sys.stderr)
+    missing = report(tally, clock.monotonic() - began)
+    if asked.shrink:
+        for seed, _ in sorted(tally.violations)[:3]:
+            with silence():
+                failed = run(seed)
+            _show(_shrunk(failed, asked.out))
+    return 1 if tally.violations or missing else 0
+
+
+def report(tally: Tally, seconds: float) -> list[str]:
+    """Print a tally; returns the faults that should have fired and did not."""
+    count = tally.schedules
+    print(f"{count} schedules in {seconds:.0f} s: {count / seconds * 60:.0f} a minute")
+    print(f"{tally.commits} commits; payouts ended: {_counts(tally.ends)}")
+    print(f"faults fired: {_counts(tally.fired)}")
+    covered = [name for name in sorted(tally.reached) if tally.crashed[name]]
+    print(f"crash points: {len(covered)} of {len(tally.reached)} reached, {_counts(tally.crashed)}")
+    bare = [name for name in sorted(tally.reached) if not tally.crashed[name]]
+    if bare:
+        print(f"reached without a crash: {', '.join(bare)}")
+    missing = [name for name in expected_faults() if not tally.fired[name]]
+    if missing:
+        print(f"never fired: {', '.join(missing)}")
+    print(f"violations: {len(tally.violations)}")
+    for seed, detail in sorted(tally.violations):
+        print(f"  seed {seed}: {detail}")
+    if not tally.violations:
+        print(f"so with 95 % confidence fewer than 1 schedule in {count // 3} breaks a rule (3/N)")
+    return missing if count >= SOMETIMES else []
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {times}" for name, times in counter.most_common())
+
+
+def _shrunk(failed: Result, out: Path) -> Result:
+    shrinker = Shrinker(failed, clock=SystemClock(), seconds=60)
+    with silence():
+        result = shrinker.shrink()
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"seed-{failed.seed}.json"
+    tape = {"seed": failed.seed, "draws": result.draws, "dropped": sorted(shrinker.dropped)}
+    path.write_text(json.dumps(tape, indent=1), encoding="utf-8")
+    print(f"shrunk in {shrinker.tried} tries; replay with --tape {path}")
+    return result
+
+
+def _show(result: Result) -> int:
+    print("\n".join(result.lines[-LINES_MAX:]))
+    print(f"seed {result.seed}, trace {result.digest}")
+    print(f"{result.commits} commits in {result.virtual_s:.0f} virtual s; {_counts(result.ends)}")
+    print(f"violation: {result.violation}")
+    return 1 if result.violation is not None else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
