@@ -25,8 +25,10 @@ from bursar.identity.model import Role, issue_key
 from bursar.identity.store import KeyCache, find_principal
 from bursar.kit.clock import SystemClock
 from bursar.kit.ids import SystemIds, SystemRandomness, new_secret
+from bursar.payouts.commands import ExpirePayout
 from bursar.rails.bank import webhooks as bank_webhooks
 from tests.conftest import Database
+from tests.engine.wiring import begin
 
 ORIGIN = Origin("per_setup", "cor_setup")
 SECRET = "a webhook secret of the tests"
@@ -68,6 +70,7 @@ class Api:
     clock: ManualClock
     pool: Pool
     owner: Engine
+    owners_pool: Pool
     keys: dict[Role, str] = field(default_factory=dict)
     other_key: str = ""
     platform_key: str = ""
@@ -121,6 +124,31 @@ class Api:
     def body(self, **changes: Any) -> dict[str, Any]:
         """A good body of POST /payouts with a fresh reference, and `changes`."""
         return payout_body(reference=f"INV-{self.next_number()}") | changes
+
+    async def begun(self, **changes: Any) -> dict[str, Any]:
+        """A payout of which an attempt is under way; `attempt` is the provider's key."""
+        made = await self.payout(**changes)
+        attempt = f"key-{self.next_number()}"
+        await self.owner.submit(begin(made["id"][3:], attempt))
+        return {**made, "attempt": attempt}
+
+    async def failed(self, **changes: Any) -> dict[str, Any]:
+        """A payout that could not be sent in time."""
+        made = await self.payout(**changes)
+        await self.owners_pool.execute(
+            "UPDATE payouts SET expires_at = now() WHERE id = $1", made["id"]
+        )
+        await self.owner.submit(ExpirePayout(origin=ORIGIN, payout_id=made["id"]))
+        return made
+
+    async def alert(self, *, merchant_id: str = MERCHANTS[0], kind: str = "amount_mismatch") -> str:
+        """An alert that is open; its id."""
+        alert_id = SystemIds().new("inc")
+        await self.owners_pool.execute(
+            "INSERT INTO incidents VALUES ($1, $2, $3, 'po_1', 7, 'EUR', '', now())",
+            *(alert_id, merchant_id, kind),
+        )
+        return alert_id
 
     async def count(self, table: str) -> int:
         """Rows in a table."""
@@ -210,7 +238,7 @@ async def open_api(dsns: Dsns, mode: str) -> AsyncIterator[Api]:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         owners_pool = await open_pool(dsns.owner, size=2, name="tests set-up")
-        made = Api(deps, app, client, clock, pool, _engine(owners_pool))
+        made = Api(deps, app, client, clock, pool, _engine(owners_pool), owners_pool)
         await _set_up(made)
         if mode == "sandbox":
             await made.fund()

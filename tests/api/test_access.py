@@ -26,14 +26,25 @@ def routes(api: Api) -> Iterator[tuple[str, str, Access]]:
             yield method, route.path_format, route.access
 
 
-async def call(api: Api, method: str, path: str, key: str | None, payout_id: str) -> httpx.Response:
+async def call(
+    api: Api, method: str, path: str, key: str | None, payout_id: str, alert_id: str = ""
+) -> httpx.Response:
     """A good request to a route."""
+    alert_id = alert_id or payout_id.replace("po_", "inc_")
     body = {
         "/payouts": api.body(amount=10),
         "/payouts/{payout_id}/cancel": {},
+        "/payouts/{payout_id}/retry": {},
+        "/payouts/{payout_id}/resolve": {
+            "verdict": "executed",
+            "provider_reference": "bt_1",
+            "evidence": "a letter",
+        },
+        "/payouts/ops/alerts/{alert_id}/resolve": {"note": "seen to"},
+        "/payouts/ops/alerts/{alert_id}/assign": {},
         "/accounts/{currency}/fund": {"amount": 10},
     }.get(path)
-    where = path.format(payout_id=payout_id, currency="EUR", ref=payout_id)
+    where = path.format(payout_id=payout_id, alert_id=alert_id, currency="EUR", ref=payout_id)
     headers = {"Idempotency-Key": f"matrix-{api.next_number()}"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
@@ -115,9 +126,9 @@ async def test_roles_may_do_what_the_policy_says_and_no_more(api: Api) -> None:
         for method, path, asked in routes(api):
             if asked.action is None:
                 continue
-            made = await api.payout(amount=10)
+            payout_id, alert_id = await _fit_for(api, path)
             before = await api.count("journal")
-            answer = await call(api, method, path, api.keys[role], made["id"])
+            answer = await call(api, method, path, api.keys[role], payout_id, alert_id)
             if allowed(role, asked.action):
                 assert answer.is_success, (role, path, answer.text)
             else:
@@ -125,13 +136,25 @@ async def test_roles_may_do_what_the_policy_says_and_no_more(api: Api) -> None:
                 assert await api.count("journal") == before
 
 
+async def _fit_for(api: Api, path: str) -> tuple[str, str]:
+    """The ids of a payout and an alert that a route can do its work on."""
+    if path.endswith("{payout_id}/retry"):
+        made = await api.failed(amount=10)
+    elif path.endswith("{payout_id}/resolve"):
+        made = await api.begun(amount=10)
+    else:
+        made = await api.payout(amount=10)
+    return made["id"], await api.alert()
+
+
 async def test_another_merchants_objects_are_not_there(api: Api) -> None:
     """F67: 404 as if they did not exist, lists without them, and no effect."""
     made = await api.payout()
+    alert_id = await api.alert()
     for method, path, asked in routes(api):
         if asked.action is None or "{" not in path or "currency" in path:
             continue
-        own = await call(api, method, path, api.other_key, made["id"])
+        own = await call(api, method, path, api.other_key, made["id"], alert_id)
         nobodys = await call(api, method, path, api.other_key, f"po_{'0' * 32}")
         assert own.status_code == nobodys.status_code == 404, (method, path)
         assert own.json()["code"] == nobodys.json()["code"]
@@ -140,11 +163,13 @@ async def test_another_merchants_objects_are_not_there(api: Api) -> None:
     asked_for = await api.client.get(
         "/payouts", params={"id": made["id"]}, headers={"Authorization": f"Bearer {api.other_key}"}
     )
+    alerts = await call(api, "GET", "/payouts/ops/alerts", api.other_key, made["id"])
     accounts = await call(api, "GET", "/accounts", api.other_key, made["id"])
     by_reference = await api.client.get(
         f"/ledger/{made['reference']}", headers={"Authorization": f"Bearer {api.other_key}"}
     )
 
+    assert alerts.json()["data"] == []
     assert listed.json()["data"] == asked_for.json()["data"] == []
     assert all(account["balance"] == 0 for account in accounts.json()["data"])
     assert by_reference.status_code == 404
@@ -173,7 +198,7 @@ async def test_the_merchant_comes_from_the_key_alone(api: Api) -> None:
 async def test_a_platform_key_does_not_act_for_a_merchant(api: Api) -> None:
     """It has no merchant, so there is nothing to list and nobody to pay for."""
     for method, path, asked in routes(api):
-        if asked.action is not None:
+        if asked.action is not None and not asked.platform:
             answer = await call(api, method, path, api.platform_key, f"po_{'0' * 32}")
             assert (answer.status_code, answer.json()["code"]) == (403, "merchant_scope_required")
 

@@ -51,7 +51,7 @@ async def test_another_method_of_a_known_path_names_those_it_has(api: Api) -> No
     for method, path, _ in routes(api):
         allowed.setdefault(path, set()).add(method)
     for path, methods in allowed.items():
-        where = path.format(payout_id="po_1", currency="EUR", ref="x")
+        where = path.format(payout_id="po_1", alert_id="inc_1", currency="EUR", ref="x")
         for method in set(METHODS) - methods:
             status, headers, problem = await asked(api, method, where)
 

@@ -12,7 +12,10 @@ from tests.api.test_bad_input import problem_of
 
 async def ask(api: Api, method: str, path: str, query: str) -> httpx.Response:
     """A request of merchant A with a query; its path names nothing that is there."""
-    where = path.format(payout_id=f"po_{0:032x}", currency="EUR", ref="none")
+    nobody = f"{0:032x}"
+    where = path.format(
+        payout_id=f"po_{nobody}", alert_id=f"inc_{nobody}", currency="EUR", ref="none"
+    )
     headers = api.headers(Idempotency_Key=f"q-{api.next_number()}")
     body: dict[str, Any] | None = {} if method == "POST" else None
     return await api.client.request(method, f"{where}?{query}", json=body, headers=headers)

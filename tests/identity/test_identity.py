@@ -93,12 +93,14 @@ def key_of(issued: IssuedKey, **changes: object) -> CreateApiKey:
 
 def test_the_policy_is_the_one_that_was_agreed() -> None:
     """F67: role x action, written out a second time; whatever differs is a decision to make."""
-    read = {"payouts.read", "accounts.read", "ledger.read"}
-    operate = read | {"payouts.create", "payouts.cancel", "accounts.fund"}
+    read = {"payouts.read", "accounts.read", "ledger.read", "alerts.read"}
+    create = read | {"payouts.create", "accounts.fund"}
+    watch = {"payouts.cancel", "payouts.retry", "payouts.resolve", "alerts.resolve"}
+    operate = create | watch
     agreed = {
         "operator": operate,
         "admin": operate,
-        "merchant_admin": operate - {"payouts.cancel"},
+        "merchant_admin": create,
         "finance_ops": operate,
         "treasury_ops": operate,
         "billing_ops": read,

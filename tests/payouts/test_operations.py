@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -140,6 +141,7 @@ class TestRetry:
         with pytest.raises(FinalityWindowOpen) as refused:
             story.do(retry())
         closes_at = refused.value.extra["closes_at"]
+        assert isinstance(closes_at, datetime)
         story.clock.advance((closes_at - story.clock.wall()).total_seconds() - 0.001)
         with pytest.raises(FinalityWindowOpen):
             story.do(retry())
@@ -319,6 +321,7 @@ class TestResolve:
         with pytest.raises(FinalityWindowOpen) as refused:
             story.do(resolve(ANN, "not_executed"))
         closes_at = refused.value.extra["closes_at"]
+        assert isinstance(closes_at, datetime)
         begun = story.attempt().begun_at
         assert (closes_at - begun).total_seconds() >= BANK.key_lifetime_s
         assert story.do(resolve(ANN)).status == 202

@@ -24,7 +24,7 @@ from bursar.api.errors import (
 )
 from bursar.api.query import check_query, parameters_of
 from bursar.api.strict_json import read_json
-from bursar.engine.model import Origin
+from bursar.engine.model import PLATFORM, Origin
 from bursar.engine.model import Request as IdempotentRequest
 from bursar.identity.errors import Forbidden, MerchantScopeRequired, Unauthorized
 from bursar.identity.model import Action, Principal, allowed, hash_of
@@ -47,10 +47,15 @@ class Access(msgspec.Struct, frozen=True):
     """How this route in particular can refuse, for its description."""
     query: Mapping[str, bool] = {}
     """The parameters that its query may have: may each be repeated?"""
+    platform: bool = False
+    """Also for keys of the platform: they ask about what belongs to no merchant."""
 
 
 class Call(msgspec.Struct, frozen=True):
-    """An admitted request. `request` is the idempotent request of a write, else None."""
+    """An admitted request. `request` is the idempotent request of a write, else None.
+
+    `merchant_id` is `PLATFORM` for a key of the platform, where the route is for such keys too.
+    """
 
     deps: Deps
     principal: Principal
@@ -65,12 +70,13 @@ def access(
     write: bool = False,
     body_optional: bool = False,
     refuses: tuple[type[BursarError], ...] = (),
+    platform: bool = False,
 ) -> Callable[[Endpoint], Endpoint]:
     """Declare on an endpoint what its route asks. A route without it can't be made."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
         query = parameters_of(endpoint)
-        endpoint.__dict__["access"] = Access(action, write, body_optional, refuses, query)
+        endpoint.__dict__["access"] = Access(action, write, body_optional, refuses, query, platform)
         return endpoint
 
     return mark
@@ -100,23 +106,19 @@ async def admit(request: Request, asked: Access, action: Action) -> tuple[Reques
     scope["log"].update(key_id=principal.key_id, merchant_id=principal.merchant_id)
     if not allowed(principal.role, action):
         raise Forbidden(f"The role {principal.role} may not do {action}.")
-    if principal.merchant_id is None:
+    merchant_id = principal.merchant_id or (PLATFORM if asked.platform else None)
+    if merchant_id is None:
         raise MerchantScopeRequired("Use an API key of the merchant.")
     check_query(request, asked.query)
     origin = Origin(principal.person_id, scope["correlation_id"])
     if not asked.write:
-        return request, Call(deps, principal, principal.merchant_id, origin)
+        return request, Call(deps, principal, merchant_id, origin)
     key = idempotency.read_key(_headers(scope, b"idempotency-key"))
     raw = await read_body(request, deps.body_bytes_max)
     value = _parse(scope, raw, optional=asked.body_optional)
     print_ = idempotency.fingerprint(scope["method"], scope["path"], raw)
-    call = Call(
-        deps,
-        principal,
-        principal.merchant_id,
-        origin,
-        IdempotentRequest(principal.merchant_id, key, print_),
-    )
+    own = IdempotentRequest(merchant_id, key, print_)
+    call = Call(deps, principal, merchant_id, origin, own)
     return ReadRequest(scope, request.receive, raw, value), call
 
 

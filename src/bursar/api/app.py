@@ -11,7 +11,7 @@ from bursar.api.errors import install_error_handlers
 from bursar.api.openapi import openapi_of
 from bursar.api.replies import document_response
 from bursar.api.route import Route
-from bursar.api.routes import accounts, health, ledger, payouts, webhooks
+from bursar.api.routes import accounts, health, ledger, operations, payouts, webhooks
 
 VERSION = "0.1.0"
 
@@ -29,6 +29,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.deps = deps
     app.router.route_class = Route
     payouts.add_routes(app)
+    operations.add_routes(app)
     accounts.add_routes(app, sandbox=deps.sandbox)
     ledger.add_routes(app)
     webhooks.add_routes(app)

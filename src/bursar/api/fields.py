@@ -24,6 +24,8 @@ from bursar.money.model import MAX_MINOR
 REFERENCE_CHARS_MAX: Final = 64
 TEXT_CHARS_MAX: Final = 140
 "ISO 20022 Max140Text: names, and remittance information."
+NOTE_CHARS_MAX: Final = 1000
+PROVIDER_REFERENCE_CHARS_MAX: Final = 128
 METADATA_KEYS_MAX: Final = 20
 METADATA_VALUE_CHARS_MAX: Final = 500
 RETRIES_MAX: Final = 10
@@ -117,6 +119,25 @@ Name = Annotated[
     Field(examples=["Ada Lovelace"]),
 ]
 Text = Annotated[str, StringConstraints(max_length=TEXT_CHARS_MAX), AfterValidator(_readable)]
+Note = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=NOTE_CHARS_MAX),
+    AfterValidator(_readable),
+    AfterValidator(_not_blank),
+]
+ProviderReference = Annotated[
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=PROVIDER_REFERENCE_CHARS_MAX,
+        pattern=r"^[\x21-\x7e]+$",
+        strict=True,
+    ),
+    Field(description="The provider's name of the payment.", examples=["bt_8c1f"]),
+]
+PersonId = Annotated[
+    str, StringConstraints(pattern=r"^per_[0-9A-Za-z]{1,64}$"), Field(examples=["per_0199f0c2"])
+]
 Iban = Annotated[
     str,
     StringConstraints(min_length=1, max_length=_IBAN_TEXT_MAX),

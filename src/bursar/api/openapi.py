@@ -64,13 +64,13 @@ def described(asked: Access, settings: dict[str, Any]) -> dict[str, Any]:
     common: list[type[BursarError]] = [*_READING]
     extra: dict[str, Any] = dict(settings.get("openapi_extra") or {})
     if asked.action is not None:
-        common += _ADMISSION
+        common += _ADMISSION[:2] if asked.platform else _ADMISSION
         extra["security"] = [{"api_key": []}]
         extra["x-bursar-action"] = asked.action.value
     if asked.write:
         common += _WRITING
         extra["parameters"] = [*extra.get("parameters", ()), _KEY_HEADER]
-    responses = problems([*asked.refuses, *common])
+    responses = {**(settings.get("responses") or {}), **problems([*asked.refuses, *common])}
     return {**settings, "openapi_extra": extra or None, "responses": responses}
 
 
@@ -127,5 +127,5 @@ def _add_headers(operation: dict[str, Any]) -> None:
         headers = response.setdefault("headers", {})
         headers["X-Correlation-Id"] = _CORRELATION_HEADER
         headers.update(_HEADERS_OF_STATUS.get(status, {}))
-        if writes and status in {"200", "201", "404", "409", "422"}:
+        if writes and status in {"200", "201", "202", "404", "409", "422"}:
             headers["Idempotency-Replayed"] = _REPLAYED_HEADER

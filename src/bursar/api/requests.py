@@ -51,6 +51,34 @@ class CancelBody(_Body):
     reason: fields.Text = ""
 
 
+class RetryBody(_Body):
+    """Why a payout is sent again."""
+
+    reason: fields.Text = ""
+
+
+class ResolveBody(_Body):
+    """What became of the payout's open attempt, and how you know."""
+
+    verdict: Literal["executed", "not_executed"]
+    provider_reference: fields.ProviderReference | None = Field(
+        default=None, description="With `executed` always, with `not_executed` never."
+    )
+    evidence: fields.Note
+
+
+class AlertResolveBody(_Body):
+    """What was done about an alert."""
+
+    note: fields.Note
+
+
+class AlertAssignBody(_Body):
+    """Who looks at an alert: a person with a key in your scope; you, if nobody is named."""
+
+    person_id: fields.PersonId | None = None
+
+
 class FundBody(_Body):
     """Sandbox money to book."""
 
@@ -85,3 +113,18 @@ class PayoutQuery(BaseModel):
     id: Annotated[
         list[PayoutId], Field(max_length=IDS_MAX, description="Only these; repeat it.")
     ] = []
+
+
+class AlertQuery(BaseModel):
+    """Which alerts to list, newest first."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: Annotated[int, Field(ge=1, le=LIMIT_MAX), BeforeValidator(_whole)] = LIMIT_DEFAULT
+    cursor: Annotated[
+        str | None, Field(max_length=CURSOR_CHARS_MAX, description="`next_cursor` of a page.")
+    ] = None
+    state: Literal["open", "closed"] | None = None
+    kind: Annotated[
+        str | None, StringConstraints(pattern=r"^[a-z_]{1,64}$"), Field(examples=["merchant_owes"])
+    ] = None

@@ -103,6 +103,54 @@ class PayoutList(_Answer):
     next_cursor: str | None
 
 
+class Resolution(_Answer):
+    """What one person says became of an attempt, and whether another person says the same."""
+
+    object: Literal["resolution"]
+    state: Literal["proposed", "confirmed"]
+    payout_id: str
+    payout_state: State
+    attempt_id: str
+    amount: Minor
+    currency: str
+    verdict: Literal["executed", "not_executed"]
+    provider_reference: str | None
+    evidence: str
+    proposed_by: str
+    proposed_at: datetime
+    confirmed_by: str | None
+    confirmed_at: datetime | None
+
+
+class Alert(_Answer):
+    """What a human must look at. `subject_id` is a payout, an account, or a provider's event.
+
+    The `amount` of a `merchant_owes` is what is owed now. `closed_by` is a person, or whoever
+    caused its end.
+    """
+
+    id: str
+    object: Literal["alert"]
+    kind: str
+    state: Literal["open", "closed"]
+    subject_id: str
+    amount: Minor
+    currency: str | None
+    detail: str
+    opened_at: datetime
+    assigned_to: str | None
+    closed_at: datetime | None
+    closed_by: str | None
+    note: str | None
+
+
+class AlertList(_Answer):
+    """A page of alerts, newest first. `next_cursor` is null on the last one."""
+
+    data: list[Alert]
+    next_cursor: str | None
+
+
 class Funding(_Answer):
     """Sandbox money that was booked; `available` is what may now be paid out."""
 

@@ -4,6 +4,7 @@ BursarError
 ├── Unauthorized           401  no API key, or not a valid one
 ├── Forbidden              403  the key's role may not do this
 ├── MerchantScopeRequired  403  the key is the platform's, and this needs a merchant's
+├── UnknownPerson          422  nobody of this id works here
 └── Refusal
     ├── MerchantExists     409  there is a merchant with this id
     ├── UnknownMerchant    404  there is no such merchant
@@ -35,6 +36,14 @@ class MerchantScopeRequired(BursarError):
     code = "merchant_scope_required"
     status = 403
     title = "Merchant scope required"
+
+
+class UnknownPerson(BursarError):
+    """Nobody of this id has a key in this scope."""
+
+    code = "unknown_person"
+    status = 422
+    title = "Unknown person"
 
 
 class MerchantExists(Refusal):

@@ -33,20 +33,31 @@ class Action(StrEnum):
     PAYOUTS_CREATE = "payouts.create"
     PAYOUTS_READ = "payouts.read"
     PAYOUTS_CANCEL = "payouts.cancel"
+    PAYOUTS_RETRY = "payouts.retry"
+    PAYOUTS_RESOLVE = "payouts.resolve"
+    ALERTS_READ = "alerts.read"
+    ALERTS_RESOLVE = "alerts.resolve"
     ACCOUNTS_READ = "accounts.read"
     ACCOUNTS_FUND = "accounts.fund"
     LEDGER_READ = "ledger.read"
 
 
-_READ = frozenset({Action.PAYOUTS_READ, Action.ACCOUNTS_READ, Action.LEDGER_READ})
-_OPERATE = _READ | {Action.PAYOUTS_CREATE, Action.PAYOUTS_CANCEL, Action.ACCOUNTS_FUND}
+_READ = frozenset(
+    {Action.PAYOUTS_READ, Action.ACCOUNTS_READ, Action.LEDGER_READ, Action.ALERTS_READ}
+)
+_CREATE = _READ | {Action.PAYOUTS_CREATE, Action.ACCOUNTS_FUND}
+_OPERATE = _CREATE | {
+    *(Action.PAYOUTS_CANCEL, Action.PAYOUTS_RETRY, Action.PAYOUTS_RESOLVE),
+    Action.ALERTS_RESOLVE,
+}
 
 POLICY: Final[Mapping[Role, frozenset[Action]]] = MappingProxyType(
     {
         Role.OPERATOR: _OPERATE,
         Role.ADMIN: _OPERATE,
-        # Who asks for payouts does not take them back: that is for those who watch the money.
-        Role.MERCHANT_ADMIN: _OPERATE - {Action.PAYOUTS_CANCEL},
+        # Who asks for payouts does not take them back, send them again or say what became of them:
+        # that is for those who watch the money.
+        Role.MERCHANT_ADMIN: _CREATE,
         Role.FINANCE_OPS: _OPERATE,
         Role.TREASURY_OPS: _OPERATE,
         Role.BILLING_OPS: _READ,

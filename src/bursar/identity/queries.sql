@@ -53,6 +53,14 @@ WHERE k.key_hash = $1
   AND k.revoked_at IS NULL
   AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
 
+-- name: works_for
+-- Whether a person has a valid key of this merchant, or of the platform if $2 is null.
+SELECT EXISTS (
+    SELECT FROM api_keys
+    WHERE person_id = $1 AND merchant_id IS NOT DISTINCT FROM $2::text AND revoked_at IS NULL
+      AND (expires_at IS NULL OR expires_at > clock_timestamp())
+)
+
 -- name: list_api_keys
 SELECT k.id, k.prefix, k.merchant_id, p.name, k.role, k.created_at, k.expires_at, k.revoked_at
 FROM api_keys k

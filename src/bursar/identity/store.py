@@ -49,6 +49,12 @@ async def find_principal(pool: Pool, key_hash: bytes) -> Principal | None:
     return Principal(person_id, key_id, Role(role), merchant_id, payout_fee_bps)
 
 
+async def works_for(pool: Pool, person_id: str, merchant_id: str | None) -> bool:
+    """Whether a person has a valid key of the merchant; of the platform if that is None."""
+    found: bool = await pool.fetchval(QUERIES["works_for"], person_id, merchant_id)
+    return found
+
+
 async def list_api_keys(pool: Pool, merchant_id: str | None) -> list[KeyLine]:
     """The keys of one merchant, or of all, oldest first."""
     rows = await pool.fetch(QUERIES["list_api_keys"], merchant_id)

@@ -75,6 +75,8 @@ class _OnOwnPayout(CommandBase, frozen=True, kw_only=True):
 class RetryPayout(_OnOwnPayout, frozen=True, kw_only=True):
     """Send a payout that failed once more: a new hold, fresh retries, and a new attempt."""
 
+    reason: str = ""
+
     def needs(self, peeked: Peeked) -> Needs:
         """The payout, its attempts, and the accounts of its hold."""
         payout = self._peeked(peeked)
@@ -102,7 +104,7 @@ class RetryPayout(_OnOwnPayout, frozen=True, kw_only=True):
             ws,
             payout,
             Event.REOPEN,
-            note={"by": self.origin.actor, "after": payout.failure_code},
+            note={"after": payout.failure_code, "reason": self.reason or None},
             next_attempt_at=ws.now,
             expires_at=ws.now + RETRY_BUDGET,
             retries_burned=0,
