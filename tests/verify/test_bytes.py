@@ -34,7 +34,8 @@ ROWS = {
 CONSTRAINTS = (
     "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) "
     "FROM pg_constraint WHERE contype = 'c' AND conrelid IN "
-    "('journal'::regclass, 'transfers'::regclass, 'journal_links'::regclass)"
+    "('journal'::regclass, 'transfers'::regclass, 'journal_links'::regclass, "
+    "'checkpoints'::regclass)"
 )
 
 
