@@ -43,7 +43,7 @@ from tests.engine.wiring import (
 
 DECLINED = NotExecuted(code="AC04", reason="closed", retryable=False, sent=True)
 REFUSED_FOR_NOW = NotExecuted(code="AM04", reason="our balance", retryable=True, sent=True)
-ENTRIES = 56
+ENTRIES = 86
 """How many journal entries `live_every_life` leaves."""
 
 
@@ -103,11 +103,17 @@ class Actor:
     engine: Engine
 
     async def told(
-        self, attempt: str, kind: EventKind, amount: int = 100, return_id: str | None = None
+        self,
+        attempt: str,
+        kind: EventKind,
+        amount: int = 100,
+        return_id: str | None = None,
+        *,
+        sequence: int | None = None,
     ) -> None:
         """The provider tells a fact about `pa_<attempt>`."""
         event = ProviderEvent(
-            event_id=f"ev_{attempt}_{kind}_{return_id}",
+            event_id=f"ev_{attempt}_{kind}_{return_id}_{sequence}",
             kind=kind,
             provider_key=attempt,
             provider_ref=f"bt_{attempt}",
@@ -118,6 +124,7 @@ class Actor:
             reason=None,
             return_id=return_id,
             occurred_at=T0,
+            sequence=sequence,
         )
         await self.engine.submit(
             ReceiveEvent(origin=ORIGIN, provider="bank", event_id=event.event_id, body="{}")
@@ -171,6 +178,27 @@ class Actor:
         await submit(begin("twice", "twice-2"))
         await self.told("twice-1", EventKind.PAID)
 
+    async def contradicted_lives(self) -> None:
+        """Paid twice and one came back, taken back by order, paid again after that, and denied."""
+        submit = self.engine.submit
+        await submit(create("both", fee=3))
+        await submit(begin("both", "both-1"))
+        await submit(reply("both-1", REFUSED_FOR_NOW))
+        await submit(begin("both", "both-2"))
+        await self.told("both-2", EventKind.PAID)
+        await self.told("both-1", EventKind.PAID)
+        await self.told("both-2", EventKind.RETURNED, 70, "r1")
+        await self.told("both-1", EventKind.RETURNED, 60, "r1")
+        for name in ("undone", "redone"):
+            await submit(create(name, fee=2))
+            await submit(begin(name, f"{name}-1"))
+            await self.told(f"{name}-1", EventKind.FAILED, sequence=3)
+            await self.told(f"{name}-1", EventKind.PAID, sequence=2)
+        await self.told("redone-1", EventKind.PAID, sequence=4)
+        await self.told("sending-1", EventKind.FAILED)
+        await self.pay("denied")
+        await self.told("denied-1", EventKind.FAILED)
+
 
 async def live_every_life(books: Books) -> None:
     """Fill the database; seal three checkpoints on the way."""
@@ -190,6 +218,7 @@ async def live_every_life(books: Books) -> None:
         await actor.plain_lives()
         assert await sealer.seal() == 2
         await actor.odd_lives()
+        await actor.contradicted_lives()
         await engine.submit(create("expired"))
         async with pool.acquire() as connection:
             await connection.execute(

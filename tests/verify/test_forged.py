@@ -105,6 +105,39 @@ async def test_a_forged_chain_does_not_fit_the_books(
     assert re.search(named, found), found
 
 
+@pytest.mark.parametrize(
+    ("statements", "named"),
+    [
+        (
+            (
+                "UPDATE payouts SET amount_returned = 31 WHERE id = 'po_both'",
+                """UPDATE journal SET body = replace(body, '"returned":30', '"returned":31')
+                   WHERE subject_id = 'po_both'""",
+            ),
+            "payouts .id po_both.: expected amount_returned 30, as the facts of its attempts say",
+        ),
+        (
+            (
+                "UPDATE payouts SET state = 'settled', version = 3 WHERE id = 'po_returned'",
+                """UPDATE journal SET kind = 'payout.part_returned',
+                   body = ((body::jsonb) - 'to' - 'from' - 'version')::text
+                   WHERE subject_id = 'po_returned' AND kind = 'payout.returned'""",
+            ),
+            "payouts .id po_returned.: expected state returned, as the facts of its attempts say",
+        ),
+    ],
+)
+async def test_payouts_and_journal_forged_alike_do_not_fit_the_facts(
+    lived: Books, statements: tuple[str, ...], named: str
+) -> None:
+    """I8, I24: what came back is told a third time, by the facts of the attempts."""
+    async with lived.hand() as hand:
+        await forge(hand, *statements)
+        found = await hand.disagreement()
+
+    assert re.search(named, found), found
+
+
 async def test_only_the_anchor_knows_a_chain_that_was_rewritten(lived: Books) -> None:
     """F91, I14: an entry nobody else speaks of is changed, and the chain with it."""
     async with lived.hand() as hand:

@@ -260,6 +260,26 @@ ATTEMPTS = [
     ("DELETE FROM facts WHERE attempt_id = 'pa_settled-1'", r"attempts .*expected state unknown"),
     ("UPDATE facts SET kind = 'failed' WHERE attempt_id = 'pa_settled-1'", "expected state failed"),
     ("UPDATE facts SET amount = 39 WHERE kind = 'returned' AND amount = 40", "facts .*returns of"),
+    (
+        "UPDATE facts SET sequence = 1 WHERE attempt_id = 'pa_undone-1' AND kind = 'failed'",
+        r"attempts \(id pa_undone-1\): expected state paid; found returned",
+    ),
+    (
+        "UPDATE facts SET sequence = 1 WHERE attempt_id = 'pa_redone-1' AND sequence = 4",
+        r"attempts \(id pa_redone-1\): expected state returned; found paid",
+    ),
+    (
+        "DELETE FROM facts WHERE attempt_id = 'pa_both-1' AND kind = 'returned'",
+        r"attempts \(id pa_both-1\): expected state paid; found returned",
+    ),
+    (
+        "UPDATE facts SET amount = 61 WHERE attempt_id = 'pa_both-1' AND kind = 'returned'",
+        "facts .attempt_id pa_both-1.: expected returns of 60 and 0 too much",
+    ),
+    (
+        "UPDATE facts SET item = '' WHERE attempt_id = 'pa_sending-1' AND item = 'told:'",
+        r"attempts \(id pa_sending-1\): expected state failed; found sending",
+    ),
     ("UPDATE facts SET attempt_id = 'pa_x' WHERE attempt_id = 'pa_sent-1'", "facts .*attempt pa_x"),
     (
         "UPDATE provider_keys SET payout_id = 'po_sent' WHERE attempt_id = 'pa_settled-1'",

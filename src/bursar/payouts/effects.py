@@ -6,8 +6,6 @@ is a function of where all attempts stand, so the order of facts does not matter
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from bursar.engine.model import JournalEntry
@@ -66,32 +64,27 @@ def others_paid(ws: WorkingSet, payout: Payout, attempt: Attempt) -> list[Attemp
 
 def _left(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact) -> Payout:
     """Money left. It posts: from the hold if that can go, else whatever is available (F25)."""
-    total = _returned_in_all(ws, payout, attempt, Standing(paid=True))
     others_open = any(
         other.id != attempt.id and other.state in OPEN_ATTEMPT
         for other in ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
     )
-    if payout.state in HELD - {State.IN_REVIEW} and not others_open:
-        return settle(
-            ws,
-            payout,
-            cost=fact.cost,
-            provider_ref=fact.provider_ref,
-            amount_returned=total,
-        )
-    note = {"attempt": attempt.id, "cost": fact.cost, "provider_reference": fact.provider_ref}
-    return _left_late(ws, payout, fact, {**note, "returned": total})
+    if payout.state in HELD and not others_open:
+        return settle(ws, payout, cost=fact.cost, provider_ref=fact.provider_ref)
+    return _left_late(ws, payout, attempt, fact)
 
 
-def _left_late(ws: WorkingSet, payout: Payout, fact: Fact, note: dict[str, Any]) -> Payout:
+def _left_late(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact) -> Payout:
     """Paid when we no longer expected it: an obligation, which no hold covers (F25).
 
     Beside another attempt, paid or still open, a person looks whether it went out twice.
     """
-    changes = {
-        "provider_cost": payout.provider_cost + fact.cost,
-        "amount_returned": note["returned"],
+    note = {
+        "attempt": attempt.id,
+        "cost": fact.cost,
+        "provider_reference": fact.provider_ref,
+        "returned": 0,
     }
+    changes = {"provider_cost": payout.provider_cost + fact.cost, "amount_returned": 0}
     ended = {State.FAILED, State.DEAD_LETTER, State.CANCELLED}
     if payout.state in ended:
         late, entry = move(
@@ -123,7 +116,8 @@ def _came_back(
 ) -> None:
     """Money came back, or what we took for come back did not."""
     after = stands(ws, attempt)
-    total = _returned_in_all(ws, payout, attempt, after)
+    others = [stands(ws, other) for other in others_paid(ws, payout, attempt)]
+    total = amount_returned(payout.amount, [after, *others])
     undone = after.undone_by is not None and before.undone_by is None
     delta = after.returned - before.returned
     note = {
@@ -158,12 +152,6 @@ def _with_returned(ws: WorkingSet, payout: Payout, total: int) -> Payout:
     changed = _set(payout, amount_returned=total, updated_at=ws.now)
     ws.update(PAYOUTS, changed)
     return changed
-
-
-def _returned_in_all(ws: WorkingSet, payout: Payout, attempt: Attempt, own: Standing) -> int:
-    """The payout's `amount_returned`, with `own` as the standing of `attempt`."""
-    others = [stands(ws, other) for other in others_paid(ws, payout, attempt)]
-    return amount_returned(payout.amount, [own, *others])
 
 
 def _contradicted(ws: WorkingSet, payout: Payout, attempt: Attempt, after: Standing) -> None:

@@ -55,7 +55,12 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = MappingProxyType(
             E.EXPIRE: S.FAILED,
             E.SETTLE: S.SETTLED,
         },
-        S.IN_REVIEW: {E.APPROVE: S.FUNDS_LOCKED, E.REJECT: S.FAILED, E.CANCEL: S.CANCELLED},
+        S.IN_REVIEW: {
+            E.APPROVE: S.FUNDS_LOCKED,
+            E.REJECT: S.FAILED,
+            E.CANCEL: S.CANCELLED,
+            E.SETTLE: S.SETTLED,
+        },
         S.SENDING: {
             E.ACCEPT: S.SENT,
             E.SETTLE: S.SETTLED,

@@ -42,26 +42,19 @@ def remark(ws: WorkingSet, payout: Payout, kind: str, note: dict[str, Any]) -> J
     )
 
 
-def settle(
-    ws: WorkingSet,
-    payout: Payout,
-    *,
-    cost: int,
-    provider_ref: str | None,
-    amount_returned: int = 0,
-) -> Payout:
+def settle(ws: WorkingSet, payout: Payout, *, cost: int, provider_ref: str | None) -> Payout:
     """Money left: post the hold, whatever state the payout is in while it is held.
 
-    `cost` is what the provider charges; `amount_returned` is what came back beyond every
-    execution but one. Minor units.
+    `cost` is what the provider charges, in minor units. Nothing of this execution has come back,
+    and what came back of others is theirs: see `facts.amount_returned`.
     """
     moved, entry = move(
         ws,
         payout,
         Event.SETTLE,
-        note={"cost": cost, "provider_reference": provider_ref, "returned": amount_returned},
+        note={"cost": cost, "provider_reference": provider_ref, "returned": 0},
         settled_at=ws.now,
-        amount_returned=amount_returned,
+        amount_returned=0,
         provider_ref=provider_ref,
         provider_cost=payout.provider_cost + cost,
         next_attempt_at=None,
