@@ -1,0 +1,192 @@
+"""A process dies at every crash point, or is cut off there, and all ends as if it had not.
+
+Real processes, a real Postgres and the simulated bank; only one process of a world dies. Cases
+run side by side, since most of their time is the waiting for leases and windows.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bursar.bootstrap import DEMO_FEE_BPS
+from bursar.db.embedded import EmbeddedPostgres
+from bursar.engine.model import Origin
+from bursar.identity.commands import CreateApiKey, CreateMerchant
+from bursar.identity.model import Role, issue_key
+from bursar.kit.crashpoints import Side, Step
+from bursar.kit.ids import new_secret
+from bursar.ledger.commands import FundAccount
+from tests.conftest import Database, drop, new_database
+from tests.crash.cases import (
+    API_CASES,
+    CAN_BE_CUT,
+    STORIES,
+    WORKER_CASES,
+    Case,
+    Story,
+    Telling,
+)
+from tests.crash.world import Nursery, World, nursery_open, world_open
+from tests.engine.proxy import Cut
+
+pytestmark = [pytest.mark.timeout(240)]
+
+MERCHANT = f"mer_{1:032x}"
+ORIGIN = Origin("cli", "cor_setup")
+AT_ONCE = 10
+"""Worlds side by side: each has up to twelve connections to the server."""
+
+UNREACHED = {Step.PAYOUT_RESEND}
+"""No lane of the worker comes there yet."""
+
+LONGEST_S = 60.0
+"""A case waits for a lease, a window and a deadline at most: about 15 s."""
+
+Digest = dict[str, list[Any]]
+
+DIGEST = {
+    "payouts": """SELECT reference, state, amount, fee, amount_returned, provider_cost, failure_code
+        FROM payouts ORDER BY reference""",
+    "accounts": """SELECT address, debits_pending, debits_posted, credits_pending, credits_posted
+        FROM accounts ORDER BY address""",
+    "holds": "SELECT state FROM holds ORDER BY state",
+    "open attempts": """SELECT state FROM attempts
+        WHERE state IN ('sending', 'unknown', 'accepted')""",
+    "incidents": "SELECT kind, amount, currency FROM incidents ORDER BY kind",
+}
+"""What the business sees. How many attempts and inquiries it took may differ, nothing else."""
+
+
+async def digest_of(world: World) -> Digest:
+    """The end of a story, and what the bank says of it."""
+    found = {name: [tuple(row) for row in await world.rows(sql)] for name, sql in DIGEST.items()}
+    lines = [(line["kind"], line["amount"], line["currency"]) for line in await world.statement()]
+    return found | {"statement": sorted(lines)}
+
+
+class Stage:
+    """A database with a merchant who has money, to clone for each world."""
+
+    def __init__(self, postgres: EmbeddedPostgres, nursery: Nursery, directory: Path) -> None:
+        self._postgres = postgres
+        self._nursery = nursery
+        self._directory = directory
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._numbers = iter(range(1, 1000))
+        self._template: Database | None = None
+        self._key = issue_key("sandbox", new_secret())
+
+    async def furnish(self, template: Database) -> None:
+        """Make the merchant, once; every world starts with a copy."""
+        self._template = template
+        async with self._open(template, "template") as world:
+            await world.submit(
+                CreateMerchant(
+                    origin=ORIGIN,
+                    merchant_id=MERCHANT,
+                    name="Shop",
+                    currencies=("EUR", "USDC"),
+                    payout_fee_bps=DEMO_FEE_BPS,
+                ),
+                CreateApiKey(
+                    origin=ORIGIN,
+                    key_id=f"key_{1:032x}",
+                    key_hash=self._key.key_hash,
+                    prefix=self._key.prefix,
+                    merchant_id=MERCHANT,
+                    person_id=f"per_{1:032x}",
+                    person_name="Grace",
+                    role=Role.FINANCE_OPS,
+                ),
+                *(
+                    FundAccount(
+                        origin=ORIGIN, merchant_id=MERCHANT, currency=currency, amount=10_000_000
+                    )
+                    for currency in ("EUR", "USDC")
+                ),
+            )
+
+    def _open(self, database: Database, name: str) -> Any:
+        return world_open(
+            self._nursery,
+            database,
+            self._directory / name,
+            merchant_id=MERCHANT,
+            api_key=self._key.text,
+        )
+
+    async def tell(self, story: Story, case: Case | None = None) -> Digest:
+        """Tell a story in a world of its own; its digest, after `verify` found nothing."""
+        assert self._template is not None
+        async with self._room, asyncio.timeout(LONGEST_S), AsyncExitStack() as stack:
+            database = new_database(self._postgres, template=self._template.name)
+            stack.push_async_callback(drop, database)
+            world = await stack.enter_async_context(
+                self._open(database, f"world{next(self._numbers)}")
+            )
+            telling = Telling(world, case)
+            stack.push_async_callback(telling.close)
+            await story(telling)
+            digest = await digest_of(world)
+            if telling.proxy is not None and case is not None:
+                assert telling.proxy.made == [case.kind.cut]
+            await world.verified()
+            return digest
+
+
+async def faults_of(stage: Stage, cases: Sequence[Case]) -> list[str]:
+    """Run every case and the stories that they tell; what did not end as it should."""
+    cases = sorted(cases, key=lambda case: not case.waits)
+    told = dict.fromkeys(case.story for case in cases)
+    stories = {story: asyncio.create_task(stage.tell(story)) for story in told}
+
+    async def run(case: Case) -> str | None:
+        try:
+            found = await stage.tell(case.story, case)
+            expected = await stories[case.story]
+        except Exception as error:  # noqa: BLE001 - one line for each case
+            return f"{case}: {error!r}"
+        wrong = [
+            f"{name}: {found[name]}, not {expected[name]}"
+            for name in found
+            if found[name] != expected[name]
+        ]
+        return f"{case}: {'; '.join(wrong)}" if wrong else None
+
+    found = await asyncio.gather(*map(run, cases))
+    return [fault for fault in found if fault is not None]
+
+
+@pytest.mark.parametrize("cases", [API_CASES, WORKER_CASES], ids=["api", "worker"])
+async def test_a_process_may_die_at_every_crash_point(
+    cases: Sequence[Case], roomy: EmbeddedPostgres, furnished: Database, scratch: Path
+) -> None:
+    """F1 to F6, F8, F9, F49, F92, I5, I6, I22, I25.
+
+    It truly died there by SIGKILL, and its successor ends all: paid once on the bank's statement,
+    `verify` clean, a repeated request answered byte for byte as before, and the same payouts,
+    balances, holds and incidents as without a death.
+    """
+    directory = scratch / f"crash-{cases[0].process}"
+    directory.mkdir()
+    async with nursery_open() as nursery:
+        stage = Stage(roomy, nursery, directory)
+        await stage.furnish(furnished)
+        faults = await faults_of(stage, cases)
+    assert not faults, "\n".join(faults)
+
+
+def test_no_crash_point_is_left_out() -> None:
+    """Point x kind {before, after, cut}: a step without a case fails here."""
+    cases = (*API_CASES, *WORKER_CASES)
+    died = {(case.step, case.kind.side) for case in cases if case.kind.side}
+    assert died == {(step, side) for step in Step if step not in UNREACHED for side in Side}
+    cut = {(case.process, case.step, case.kind.cut) for case in cases if case.kind.cut}
+    assert cut == {
+        (process, step, cut) for process in ("api", "worker") for step in CAN_BE_CUT for cut in Cut
+    }
+    assert {case.story for case in cases} == set(STORIES)
