@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 class NotJson(ValueError):
     """The bytes are not JSON that we take. The text says why, and is safe to send back."""
@@ -39,4 +41,4 @@ def parse(raw: bytes) -> Any:
 
 def dump(value: object) -> bytes:
     """Compact UTF-8 JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _COMPACT.encode(value).encode()

@@ -6,6 +6,7 @@ the key came in before, too, so that a repeated order can have better luck.
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from bursar_sim.draws import fires, fraction, fractions, hex_id
@@ -34,6 +35,7 @@ _ERRORS: Final = (500, 502, 503, 504)
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[A-Za-z0-9]{1,30}\Z")
 
 
+@lru_cache(maxsize=4096)
 def iban_is_valid(iban: str) -> bool:
     """Shape and check digits (ISO 13616, ISO 7064 mod 97-10); not the country's own rules."""
     if not _IBAN.match(iban):

@@ -141,6 +141,17 @@ class Knobs:
     webhook_disorder: float = 0.0
     "Of those after which another is to come: told after it."
 
+    @property
+    def bends_webhooks(self) -> bool:
+        """Whether any webhook may be lost, told twice, late or out of order."""
+        return (
+            self.webhook_lost > 0
+            or self.webhook_duplicate > 0
+            or self.webhook_new_id > 0
+            or self.webhook_late > 0
+            or self.webhook_disorder > 0
+        )
+
     def as_dict(self) -> dict[str, float]:
         """Value by name."""
         return asdict(self)

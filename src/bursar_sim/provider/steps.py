@@ -107,6 +107,8 @@ def notices(
 
     `news` is what nobody would ask about: it is never lost.
     """
+    if not knobs.bends_webhooks:
+        return (Notice(kind, transfer, amount or transfer.amount, at_ms, at_ms),), ()
     draws = Draws(*fractions(seed, transfer.key))
     if draws.lost < knobs.webhook_lost and not news:
         return (), ("webhook_lost",)
@@ -120,7 +122,7 @@ def notices(
         spread_ms = int(_AFTER_MS * fraction(seed, "webhook_disorder_ms", subject))
         not_before = transfer.plan[0].at_ms + 50 + spread_ms
         fired.append("webhook_disorder")
-    first = Notice(kind, transfer, transfer.amount if amount is None else amount, at_ms, not_before)
+    first = Notice(kind, transfer, amount or transfer.amount, at_ms, not_before)
     told = [first]
     if draws.repeated < knobs.webhook_duplicate:
         suffix = "" if draws.variant < _HALF else "_again"
@@ -145,7 +147,7 @@ def _follow(
         return (Planned(Step.REPEAT, at_ms + int(left_ms * fraction(seed, "double_at", key))),)
     if terms.ordered and fires(knobs.undo, seed, "undo", key):
         return (Planned(Step.UNDO, at_ms + back_ms),)
-    if Draws(*fractions(seed, key)).returned >= knobs.return_rate:
+    if knobs.return_rate <= 0 or Draws(*fractions(seed, key)).returned >= knobs.return_rate:
         return ()
     amount, due = transfer.amount, at_ms + back_ms
     if amount == 1 or not fires(knobs.return_parts, seed, "return_parts", key):
@@ -240,6 +242,8 @@ def _stale(
     before: Transfer, booking: Booking, at_ms: int, *, terms: Terms, knobs: Knobs, seed: int
 ) -> Booking:
     """Until when inquiry answers what was before. "Failed" must not outlive the window."""
+    if knobs.stale <= 0 and before.stale is None:
+        return booking
     new = replace(booking.transfer, stale=None, stale_until=None)
     subject = f"{new.key}/{new.sequence}"
     if not before.hidden(at_ms - 1) and fires(knobs.stale, seed, "stale", subject):

@@ -1,6 +1,5 @@
 """A provider's books: one SQLite database, one process, one transaction per group."""
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,9 @@ _SQL: Final = load("bursar_sim.provider", "queries.sql")
 _INT_MAX: Final = 2**63 - 1
 _VERSION: Final = 2
 _FIELDS: Final = [field.name for field in fields(Transfer)]
+_STATUS: Final = _FIELDS.index("status")
+_MUTE: Final = _FIELDS.index("mute")
+_PLAN: Final = _FIELDS.index("plan")
 
 
 class Webhook(NamedTuple):
@@ -188,21 +190,22 @@ def _row(transfer: Transfer) -> dict[str, object]:
 
 
 def _plan_text(plan: tuple[Planned, ...]) -> str:
-    if not plan:
-        return "[]"
-    return json.dumps([[planned.step.value, planned.at_ms, planned.amount] for planned in plan])
+    return " ".join([f"{planned.step.value}@{planned.at_ms}:{planned.amount}" for planned in plan])
 
 
 def _plan(text: str) -> tuple[Planned, ...]:
-    if text == "[]":
-        return ()
-    return tuple(Planned(Step(step), at_ms, amount) for step, at_ms, amount in json.loads(text))
+    plan = []
+    for word in text.split():
+        step, rest = word.split("@")
+        at_ms, amount = rest.split(":")
+        plan.append(Planned(Step(step), int(at_ms), int(amount)))
+    return tuple(plan)
 
 
 def _transfer(row: tuple[Any, ...]) -> Transfer:
     # The statements select the columns in the order of the fields.
-    values = dict(zip(_FIELDS, row, strict=True))
-    values["status"] = Status(values["status"])
-    values["mute"] = bool(values["mute"])
-    values["plan"] = _plan(values["plan"])
-    return Transfer(**values)
+    values = list(row)
+    values[_STATUS] = Status(values[_STATUS])
+    values[_MUTE] = bool(values[_MUTE])
+    values[_PLAN] = _plan(values[_PLAN])
+    return Transfer(*values)
