@@ -210,6 +210,50 @@ def test_no_negative_evidence_before_the_window_closes(
         assert isinstance(judged, Unknown)
 
 
+OFFRAMP = CONTRACTS["offramp"]
+TAKEN = NotExecuted(code="account_closed", reason="closed", retryable=False, sent=True, sequence=3)
+
+
+@pytest.mark.parametrize(
+    ("inquiry", "now", "judged"),
+    [
+        # its inquiry forgets, or does not know yet: no absence is ever proof
+        *((StatusNotFound(), now, Unknown("not_found_in_window")) for now in (0, 14.999)),
+        *((StatusNotFound(), now, Unknown("not_found")) for now in (15, 1e6)),
+        (StatusRejected("account_closed", "closed", 3), 14.999, None),
+        (StatusRejected("account_closed", "closed", 3), 15, TAKEN),
+        (StatusRejected("recipient_returned", "back", 3), 1e6, None),
+        (StatusPending("op_1"), 0, Accepted("op_1")),
+        (
+            StatusExecuted(provider_ref="op_1", amount_minor=7, currency="USDC", sequence=2),
+            0,
+            Executed(provider_ref="op_1", amount_minor=7, currency="USDC", sequence=2),
+        ),
+        (
+            StatusReturned(
+                provider_ref="op_1",
+                amount_minor=7,
+                currency="USDC",
+                returned_minor=7,
+                code="recipient_returned",
+                reason="",
+                return_id="rf_1",
+                sequence=3,
+            ),
+            0,
+            Executed(provider_ref="op_1", amount_minor=7, currency="USDC", sequence=3),
+        ),
+    ],
+)
+def test_what_the_offramps_inquiry_proves(
+    inquiry: Inquiry, now: float, judged: Outcome | None
+) -> None:
+    """F12, F13, F26: the window closes at 15 s; the provider's own order is kept. None: unknown."""
+    found = judge_inquiry(inquiry, OFFRAMP, now=s(now), window_closes_at=s(15))
+
+    assert isinstance(found, Unknown) if judged is None else found == judged
+
+
 @pytest.mark.parametrize(
     ("outcome", "judged"),
     [
