@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from soak.asgi import Answer
-from soak.faces import KEYS, PLACES
+from soak.faces import KEYS, MERCHANTS, PLACES
 from soak.swarm import Plan
 from soak.world import World
 
@@ -20,10 +20,19 @@ DONE = frozenset({200, 201, 202, 400, 401, 403, 404, 409, 422})
 class Clients:
     """All clients of a schedule, and what they were told."""
 
-    def __init__(self, world: World, alive: Callable[[], list[str]]) -> None:
-        """`alive` names the places where a process stands now."""
+    def __init__(
+        self,
+        world: World,
+        alive: Callable[[], list[str]],
+        acknowledged: Callable[[str], None],
+    ) -> None:
+        """`alive` names the places where a process stands now.
+
+        `acknowledged` is told of each payout that a client was told it has.
+        """
         self._world = world
         self._alive = alive
+        self._acknowledged = acknowledged
         self.replies: dict[tuple[int, str], tuple[int, bytes]] = {}
         """The first final answer to each (merchant, key)."""
         self.payouts: dict[int, str] = {}
@@ -46,6 +55,7 @@ class Clients:
         if answer is not None and answer.status == 201:
             payout_id = json.loads(answer.body)["id"]
             self.payouts[plan.number] = payout_id
+            self._acknowledged(payout_id)
             world.note(f"client{plan.number}", f"has {payout_id}")
             await self._bother(plan, key, body, payout_id)
         self.waiting -= 1
@@ -69,6 +79,34 @@ class Clients:
             answer = await self._post(plan, "/payouts", key, other)
             self._expect(answer, {422}, "I10", "the same key with another body")
 
+        if world.strikes("client.retries"):
+            for number in range(2):
+                await asyncio.sleep(world.tape.uniform(f"{name}.retry", 1.0, 25.0))
+                path, retry_key = f"/payouts/{payout_id}/retry", f"t-{plan.number}-{number}"
+                answer = await self._ask(plan, path, retry_key, b"{}")
+                self._expect(answer, {200, 409, 422}, "I11", "retry")
+
+    async def resolve(self, payout_id: str, plan_number: int, reference: str | None) -> bool:
+        """Two persons say that an attempt was executed under `reference`, or that it was not.
+
+        False if it is too early for them to say so.
+        """
+        plan = next(plan for plan in self._world.swarm.plans if plan.number == plan_number)
+        path = f"/payouts/{payout_id}/resolve"
+        verdict = "not_executed" if reference is None else "executed"
+        said: dict[str, str] = {"verdict": verdict, "evidence": "the provider's statement"}
+        if reference is not None:
+            said["provider_reference"] = reference
+        body = json.dumps(said).encode()
+        first = await self._post(plan, path, f"v-{payout_id[-8:]}-1", body)
+        if first is None or first.status != 202:
+            return False
+        same = await self._post(plan, path, f"v-{payout_id[-8:]}-2", body)
+        self._expect(same, {409}, "I16", "the same person's second word")
+        other = await self._post(plan, path, f"v-{payout_id[-8:]}-3", body, person=1)
+        self._expect(other, {200}, "I22", "the second person's word")
+        return True
+
     def _expect(self, answer: Answer | None, wanted: set[int], number: str, what: str) -> None:
         if answer is not None and answer.status not in wanted:
             self._world.broken(number, f"{what} was answered {answer.status}")
@@ -80,14 +118,16 @@ class Clients:
             return None
         told = (answer.status, answer.body)
         first = self.replies.setdefault((plan.merchant, key), told)
-        if first != told:
+        if first != told and not _is_past_its_life(answer):
             self._world.broken("I10", f"{key}: {first} and then {told}")
         return answer
 
-    async def _post(self, plan: Plan, path: str, key: str, body: bytes) -> Answer | None:
+    async def _post(
+        self, plan: Plan, path: str, key: str, body: bytes, *, person: int = 0
+    ) -> Answer | None:
         world = self._world
         headers = {
-            "authorization": f"Bearer {KEYS[plan.merchant].text}",
+            "authorization": f"Bearer {KEYS[plan.merchant + person * MERCHANTS].text}",
             "idempotency-key": key,
             "content-type": "application/json",
         }
@@ -120,3 +160,8 @@ class Clients:
             due = self._world.clock.wall() + timedelta(seconds=plan.due_in_s)
             body["due_at"] = due.isoformat()
         return json.dumps(body).encode()
+
+
+def _is_past_its_life(answer: Answer) -> bool:
+    """After 24 hours a key is only told that it was used."""
+    return answer.status == 409 and json.loads(answer.body)["code"].startswith("already_")

@@ -24,7 +24,8 @@ from soak.world import World
 MODE = "sandbox"
 SECRETS = {name: f"sandbox-{name}-webhook-secret" for name in ("bank", "offramp")}
 KEYS = [issue_key(MODE, f"{number:043d}") for number in range(8)]
-"""API keys: number `n` is of merchant `n`."""
+"""API keys: number `n` is of merchant `n` modulo `MERCHANTS`, each of another person."""
+MERCHANTS = 4
 
 
 def merchant_id(number: int) -> str:
@@ -88,7 +89,7 @@ class Place:
         self.node = node
         principals = {
             key.key_hash: Principal(
-                f"per_{n}", f"key_{n}", Role.FINANCE_OPS, merchant_id(n), fee_bps
+                f"per_{n}", f"key_{n}", Role.FINANCE_OPS, merchant_id(n % MERCHANTS), fee_bps
             )
             for n, key in enumerate(KEYS)
         }

@@ -61,6 +61,8 @@ class Checker:
         self.payouts: dict[str, Payout] = {}
         self.keys: dict[tuple[str, str], str] = {}
         """Whose a provider's key is: (provider, key) to payout."""
+        self.reopened: dict[str, int] = {}
+        """By payout: how many attempts it had when a person sent it again."""
         self._said: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._known: set[str] = set()
 
@@ -70,6 +72,10 @@ class Checker:
         for table, row in commit.inserted:
             if table is JOURNAL:
                 self._entry(commit, row)
+        for table, _, row in commit.updated:
+            if table is ATTEMPTS:
+                self.attempts[row.payout_id][row.id] = row
+                touched.add(row.payout_id)
         for table, row in commit.inserted:
             self._insert(table.name, row, touched)
         for table, before, row in commit.updated:
@@ -77,6 +83,7 @@ class Checker:
         for payout_id in touched:
             self._payout(payout_id)
         self._accounts(commit)
+        self._repaid(commit)
 
     def _insert(self, table: str, row: Any, touched: set[str]) -> None:
         match table:
@@ -103,9 +110,6 @@ class Checker:
             case "payouts":
                 self._step(before, row)
                 touched.add(row.id)
-            case "attempts":
-                self.attempts[row.payout_id][row.id] = row
-                touched.add(row.payout_id)
             case "holds":
                 if before.state != "active":
                     self._broken("I4", f"{row.id} ended as {before.state}, then as {row.state}")
@@ -165,6 +169,15 @@ class Checker:
             if row.role == "receivable":
                 self._receivable(row)
 
+    def _repaid(self, commit: Commit) -> None:
+        """What comes in repays what is owed before it can be drawn."""
+        for table, row in commit.inserted:
+            if table.name == "transfers" and row.recipe in {"fund", "payout_returned"}:
+                merchant, role, currency = row.credit.split("/")
+                owing = self.sums[f"{merchant}/receivable/{currency}"]
+                if role == "available" and owing["debits_posted"] > owing["credits_posted"]:
+                    self._broken("I26", f"{row.recipe} pays {merchant}, which still owes")
+
     def _receivable(self, row: Account) -> None:
         found = [
             incident
@@ -198,8 +211,24 @@ class Checker:
             if step["from"] != came or step["version"] != version + 1:
                 self._broken("I11", f"{row.id}: version {step['version']} after {version}")
             came, version = step["to"], step["version"]
+            self._stepped(row, step)
         if (came, version) != (row.state, row.version):
             self._broken("I12", f"{row.id} is {row.state} {row.version}, the journal {came}")
+
+    def _stepped(self, row: Payout, step: dict[str, Any]) -> None:
+        attempts = self.attempts[row.id]
+        if step["from"] in {"failed", "dead_letter"} and step["to"] == "funds_locked":
+            self.reopened[row.id] = len(attempts)
+        if step["to"] != "dead_letter":
+            return
+        burning = sum(
+            attempt.state == "failed" and _burns(attempt)
+            for attempt in attempts.values()
+            if attempt.number > self.reopened.get(row.id, 0)
+        )
+        if burning <= row.max_retries:
+            tries = f"{burning} failures of its own, {row.max_retries} retries allowed"
+            self._broken("F90", f"{row.id} is given up after {tries}")
 
     def _entry(self, commit: Commit, row: Any) -> None:
         body = json.loads(row.body)
@@ -256,6 +285,12 @@ class Checker:
         self.heads[row.merchant_id] = (row.link_seq, row.last_seq, row.hash)
 
 
+def _burns(attempt: Attempt) -> bool:
+    """Whether the attempt reached the provider and failed for no cause of ours."""
+    reason = CONTRACTS[attempt.provider].reasons.get(attempt.code or "")
+    return attempt.code != "not_sent" and not (reason is not None and reason.ours)
+
+
 def at(virtual_s: float) -> datetime:
     """A moment of the loop on the database's clock."""
     return T0 + timedelta(seconds=virtual_s)
@@ -269,6 +304,3 @@ def _short(body: dict[str, Any]) -> str:
 def rows_of(memory: MemoryStore, table: str) -> list[Any]:
     """All rows of a table."""
     return list(memory.tables.get(table, {}).values())
-
-
-__all__ = ["ATTEMPTS", "Checker", "at", "rows_of"]

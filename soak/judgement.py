@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 
 import msgspec
 
+from bursar.payouts.model import Attempt
 from bursar.rails.contracts import CONTRACTS
 from bursar_sim.provider.model import Line
 from bursar_sim.providers import Provider
@@ -29,6 +30,16 @@ def open_incidents(checker: Checker) -> dict[str, set[str]]:
         if incident.closed_at is None:
             found[incident.subject_id].add(incident.kind)
     return found
+
+
+def open_attempts(checker: Checker) -> list[tuple[str, Attempt]]:
+    """(payout, attempt) of all attempts that are open."""
+    return [
+        (payout_id, attempt)
+        for payout_id, attempts in checker.attempts.items()
+        for attempt in attempts.values()
+        if attempt.state in OPEN
+    ]
 
 
 def unfinished(checker: Checker) -> list[str]:
@@ -91,8 +102,14 @@ def _sums(lines: list[Line], references: set[str]) -> Counter[str]:
     return sums
 
 
-def judge(world: World, checker: Checker, wire: Wire, providers: Mapping[str, Provider]) -> None:
-    """All checks of the end."""
+def judge(
+    world: World,
+    checker: Checker,
+    wire: Wire,
+    providers: Mapping[str, Provider],
+    resolved: Set[str],
+) -> None:
+    """All checks of the end. Of the payouts `resolved` by people nobody told us the cost."""
     incidents = open_incidents(checker)
     for event in rows_of(checker.memory, "inbox"):
         if event.result in {"unmatched", "dead_letter"} and not incidents[event.event_id]:
@@ -110,6 +127,12 @@ def judge(world: World, checker: Checker, wire: Wire, providers: Mapping[str, Pr
         _executions(world, wire, payout_id, stated.executions(), looked_at)
         booked = _booked(checker, payout_id)
         readings = list(stated.readings(looked_at))
+        if payout_id in resolved:
+            for sums in (booked, *readings):
+                del sums["cost"]
+        fee = checker.payouts[payout_id].fee * bool(booked["debit"])
+        if _fees(checker, payout_id) != fee:
+            world.broken("I8", f"{payout_id}: fees {_fees(checker, payout_id)}, not {fee}")
         if booked not in readings and not looked_at & _FROZEN:
             world.broken("I8", f"{payout_id}: books {dict(booked)}, statement {readings}")
 
@@ -156,6 +179,14 @@ def _booked(checker: Checker, payout_id: str) -> Counter[str]:
         elif debit == "provider:clearing":
             sums["return"] += row.amount
     return sums
+
+
+def _fees(checker: Checker, payout_id: str) -> int:
+    return sum(
+        row.amount
+        for row in checker.transfers.get(payout_id, ())
+        if row.kind in {"post", "posted"} and _role(row.credit) == "fees"
+    )
 
 
 def _role(address: str) -> str:

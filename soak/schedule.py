@@ -29,7 +29,7 @@ from bursar_sim.providers import Provider, build
 from soak.clients import Clients
 from soak.faces import PLACES, merchant_id
 from soak.invariants import Checker, at
-from soak.judgement import judge, unfinished
+from soak.judgement import judge, open_attempts, unfinished
 from soak.loop import VirtualLoop
 from soak.process import Killed, Node
 from soak.store import Commit, Database
@@ -85,7 +85,10 @@ class Schedule:
             )
             for name in PROVIDERS
         }
-        self.clients = Clients(self.world, self._alive)
+        self.clients = Clients(self.world, self._alive, self._acknowledged)
+        self.resolved: set[str] = set()
+        self._up = asyncio.Event()
+        self._down_until = 0.0
 
     # Platform
 
@@ -117,7 +120,9 @@ class Schedule:
 
     def respawn(self, node: Node) -> None:
         """See `process.Platform`."""
+        self._up.clear()
         delay = self.world.tape.uniform("respawn.after", 0.0, self.world.swarm.respawn_s)
+        delay += max(0.0, self._down_until - self.world.loop.time())
         self.world.loop.call_later(delay, self.spawn, node.name)
 
     # Life
@@ -132,6 +137,7 @@ class Schedule:
         PLACES[name].occupy(node, self.verifiers(), self.world.swarm.fee_bps)
         self.world.note(node.label, "starts")
         node.start()
+        self._up.set()
 
     def _alive(self) -> list[str]:
         return [name for name in sorted(self.nodes) if self.nodes[name].alive]
@@ -145,9 +151,9 @@ class Schedule:
         self.world.loop.call_later(max(after_s, 0.0), ring)
 
     async def _webhook(self, headers: dict[str, str], body: bytes) -> int | None:
+        while not self._alive():
+            await self._up.wait()
         places = self._alive()
-        if not places:
-            return None
         place = PLACES[self.world.tape.pick("hook.place", places)]
         answer = await place.serve("POST", "/webhooks/provider", headers, body)
         return None if answer is None else answer.status
@@ -183,8 +189,22 @@ class Schedule:
         self.clients.start()
         if world.swarm.rates["node.killed"]:
             world.go(self._reaper())
+        if world.swarm.outage is not None:
+            world.go(self._fall(*world.swarm.outage))
         await self._pass(world.swarm.safety_s)
         self._calm()
+        await self._pass(max(0.0, self._down_until - world.loop.time()) + world.swarm.respawn_s)
+        await self._live()
+        if world.swarm.people and await self._resolve():
+            await self._live()
+        await self._pass(QUIET_S)
+        self._count_knobs()
+        if not world.over.is_set():
+            judge(world, self.checker, self.wire, self.providers, self.resolved)
+
+    async def _live(self) -> None:
+        """Without faults everything ends, or waits for people (I22, I23)."""
+        world = self.world
         deadline = world.loop.time() + LIVENESS_S
         while not world.over.is_set():
             await self._pass(QUIET_S)
@@ -193,10 +213,37 @@ class Schedule:
             if world.loop.time() > deadline:
                 left = unfinished(self.checker)
                 world.broken("I22", "; ".join(left[:3]) or "a client waits for ever")
-        await self._pass(QUIET_S)
-        self._count_knobs()
-        if not world.over.is_set():
-            judge(world, self.checker, self.wire, self.providers)
+
+    async def _fall(self, after_s: float, lasts_s: float) -> None:
+        """All processes stop, for long."""
+        await asyncio.sleep(after_s)
+        self.world.fired["outage"] += 1
+        self._down_until = self.world.loop.time() + lasts_s
+        for name in self._alive():
+            self.nodes[name].kill("in the outage")
+
+    def _acknowledged(self, payout_id: str) -> None:
+        if payout_id not in self.checker.payouts:
+            self.world.broken("I25", f"a client has {payout_id}, the database has not")
+
+    async def _resolve(self) -> bool:
+        """People end the open attempts by the provider's truth, where the books can follow it."""
+        numbers = {payout_id: number for number, payout_id in self.clients.payouts.items()}
+        done = False
+        for payout_id, attempt in open_attempts(self.checker):
+            truth = self.providers[attempt.provider].truth(attempt.provider_key)
+            amounts = [(line.amount, line.currency) for line in truth.debits]
+            if payout_id not in numbers or amounts not in (
+                [],
+                [(attempt.amount, attempt.currency)],
+            ):
+                continue
+            reference = truth.debits[0].reference if truth.debits else None
+            if await self.clients.resolve(payout_id, numbers[payout_id], reference):
+                self.resolved.add(payout_id)
+                self.world.fired["people.resolve"] += 1
+                done = True
+        return done
 
     async def _pass(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -207,7 +254,9 @@ class Schedule:
         world.note("world", "faults end")
         world.swarm.calm()
         for provider in self.providers.values():
-            provider.knobs = Knobs(decline=0.0, settle_delay_s=0.05)
+            provider.knobs = Knobs(
+                decline=0.0, settle_delay_s=0.05, timeout_not_executed=1.0 * world.swarm.deaf
+            )
         for node in self.nodes.values():
             node.clock.skew_s = 0.0
 

@@ -42,6 +42,7 @@ FAULTS = {
     "client.same_reference": 0.2,
     "client.other_body": 0.2,
     "client.cancels": 0.4,
+    "client.retries": 0.6,
 }
 """Every fault of ours with its highest rate."""
 
@@ -74,6 +75,10 @@ SECONDS = {
     "worse_s": 20.0,
 }
 """Those that are times, with their highest."""
+WEEK_S = 7.5 * 86_400
+"""Longer than a payout's hold lives."""
+OUTAGES = 0.08
+"""How many of the seeds lose all processes for long."""
 WORSE = 0.03
 """How many of the seeds have a provider that breaks its contract."""
 
@@ -108,6 +113,12 @@ class Swarm:
     funds: int
     fee_bps: int
     safety_s: float
+    outage: tuple[float, float] | None
+    """When all processes stop, and for how long, in seconds."""
+    people: bool
+    """Whether persons say at the end what became of the attempts that are open."""
+    deaf: bool
+    """Whether providers go on losing orders after our own faults have ended."""
     plans: list[Plan] = field(default_factory=list)
 
     def calm(self) -> None:
@@ -159,6 +170,9 @@ def draw(tape: Tape, points: list[str], providers: list[str]) -> Swarm:
         funds=tape.pick("funds", (1_000_000, 100_000, 700, 250)),
         fee_bps=tape.pick("fee", (20, 0, 500)),
         safety_s=tape.uniform("safety", 8.0, 40.0),
+        outage=_outage(tape),
+        people=tape.chance("people", 0.6),
+        deaf=tape.chance("deaf", 0.1),
     )
     count = 1 + tape.below("payouts", 6)
     spread = tape.pick("arrivals", (1.0, 0.0, 10.0))
@@ -167,6 +181,13 @@ def draw(tape: Tape, points: list[str], providers: list[str]) -> Swarm:
         if number not in tape.dropped:
             swarm.plans.append(plan)
     return swarm
+
+
+def _outage(tape: Tape) -> tuple[float, float] | None:
+    if not tape.chance("outage", OUTAGES):
+        return None
+    lasts = tape.pick("outage.lasts", (50.0, 130.0, 600.0, WEEK_S, WEEK_S))
+    return tape.uniform("outage.at", 0.5, 8.0), lasts
 
 
 def _plan(tape: Tape, number: int, swarm: Swarm, spread: float) -> Plan:
@@ -192,4 +213,4 @@ def expected_faults() -> list[str]:
         for knob in RATES
         if knob not in wire.terms.without
     ]
-    return [*FAULTS, "net.start_too_late", *knobs]
+    return [*FAULTS, "net.start_too_late", "outage", "people.resolve", *knobs]

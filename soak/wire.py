@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from bursar.rails.contracts import CONTRACTS
 from bursar.rails.transport import START_TOO_LATE, Request, Response, TransportFailure
 from bursar_sim.callback import NoReply, Unreachable
 from soak import asgi
@@ -36,7 +37,10 @@ class Wire:
     def begun(self, provider: str, key: str) -> Send:
         """An instruction's first byte leaves now."""
         send = Send(self.world.loop.time())
-        self.sends.setdefault((provider, key), []).append(send)
+        sends = self.sends.setdefault((provider, key), [])
+        sends.append(send)
+        if send.at - sends[0].at > CONTRACTS[provider].key_lifetime_s:
+            self.world.broken("F19", f"{key} is sent again after its life at {provider}")
         return send
 
 
