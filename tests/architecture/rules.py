@@ -74,6 +74,7 @@ CONTEXTS: Mapping[str, set[str]] = {
         "operations.py",  # commands of operators: send again, say what became of an attempt
         "outcomes.py",  # what became known, taken in: one road for every source
         "silence.py",  # unknown and frozen attempts: when to ask, when people must
+        "resolutions.py",  # the replay of what two persons said
         "steps.py",  # move the state, journal it, keep the books
         "verify.py",  # the replay
         "view.py",  # the payout as the API shows it

@@ -14,7 +14,7 @@ async def test_every_life_agrees_with_itself(lived: Books) -> None:
     audit = await lived.audit(lived.anchor)
 
     assert audit.disagreement is None
-    assert len(audit.lines) == 8
+    assert len(audit.lines) == 9
     assert f" {ENTRIES} entries" in audit.lines[0]
     assert audit.lines[2].startswith("anchor: 3 checkpoints")
     assert audit.lines[6] == "obligations: 1 merchants' debts have one open incident each"

@@ -31,7 +31,7 @@ from bursar.payouts.model import (
     Payout,
     Resolution,
 )
-from bursar.payouts.outcomes import Told, learn
+from bursar.payouts.outcomes import OPERATOR, Told, learn
 from bursar.payouts.steps import move, remark
 from bursar.payouts.view import payout_json
 from bursar.rails.contracts import CONTRACTS
@@ -224,7 +224,7 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
         for incident in open_incidents(ws, payout.id):
             if incident.kind in _ANSWERED and incident.detail in ("", attempt.id):
                 close_incident(ws, incident, note=f"Resolved: {known.verdict}.", entry=entry)
-        learn(ws, payout, attempt, _outcome(confirmed), Told("operator", timedelta(0)))
+        learn(ws, payout, attempt, _outcome(confirmed), Told(OPERATOR, timedelta(0)))
         return Reply(200, _json(confirmed, ws.get(PAYOUTS, payout.id)), payout.id)
 
 

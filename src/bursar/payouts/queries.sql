@@ -392,6 +392,19 @@ LEFT JOIN (
 ) f ON f.attempt_id = a.id
 ORDER BY a.payout_id, a.number
 
+-- name: verify_resolutions
+-- What two persons said of an attempt, beside the attempt and the fact that came of it.
+SELECT coalesce(r.attempt_id, f.attempt_id), r.payout_id, r.verdict, r.provider_ref, r.proposed_by,
+       r.confirmed_by, r.confirmed_at, (r.merchant_id, r.payout_id, r.amount, r.currency) =
+       (a.merchant_id, a.payout_id, a.amount, a.currency), f.kind, f.provider_ref
+FROM (SELECT * FROM resolutions WHERE confirmed_by IS NOT NULL) r
+FULL JOIN (SELECT * FROM facts WHERE source = 'operator') f ON f.attempt_id = r.attempt_id
+LEFT JOIN attempts a ON a.id = r.attempt_id
+ORDER BY 1
+
+-- name: verify_resolved
+SELECT subject_id, actor, at, body FROM journal WHERE kind = 'attempt.resolved' ORDER BY at
+
 -- name: verify_stray_rows
 -- The first row about a payout or an attempt that does not exist.
 (SELECT 'journal', merchant_id || ' ' || seq, 'payout ' || subject_id FROM journal j

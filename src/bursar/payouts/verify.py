@@ -19,6 +19,7 @@ from bursar.engine.verify import Audit, Check, Disagreement, chains, open_stream
 from bursar.ledger import verify as ledger
 from bursar.payouts.facts import Standing, amount_returned, standing
 from bursar.payouts.machine import HELD, OPEN_ATTEMPT, TRANSITIONS, AttemptState, State
+from bursar.payouts.resolutions import resolutions
 from bursar.payouts.store import QUERIES
 
 _OUT = frozenset({State.SENDING, State.SENT})
@@ -56,6 +57,7 @@ def checks(anchor: Path | None) -> tuple[Check, ...]:
         *(() if anchor is None else (checkpoints.anchored(anchor),)),
         *ledger.CHECKS,
         payouts,
+        resolutions,
     )
 
 
