@@ -9,18 +9,21 @@ import msgspec
 import pytest
 
 from bursar.engine.model import JOURNAL
-from bursar.kit.ids import SeededIds
+from bursar.kit.ids import SystemIds, SystemRandomness
 from bursar.ledger.model import AccountRole
 from bursar.payouts.attempts import BeginAttempt, Begun, Choice, RecordInquiry, ResendAttempt
 from bursar.payouts.errors import NotDue
 from bursar.payouts.inbox import ApplyEvent, ReceiveEvent
 from bursar.payouts.jobs import LEASE_MARGIN_S, Jobs, resend, send
-from bursar.payouts.memory import MemoryReads
 from bursar.payouts.model import ATTEMPTS, Attempt
+from bursar.payouts.store import PostgresReads
 from bursar.rails.contracts import CONTRACTS
 from bursar.rails.outcomes import Accepted, Executed, NotExecuted, Outcome, Unknown
 from bursar.rails.port import EventKind, PayoutInstruction, ProviderEvent
+from tests.conftest import Database
+from tests.engine.stores import open_shop, postgres_place
 from tests.engine.wiring import ORIGIN, T0, Twin, begin, create, fund, reply
+from tests.payouts.jobdesk import ScriptedRail, jobs_over
 from tests.payouts.wiring import check_books, check_payouts, incidents, payout, take_over
 
 OFFRAMP = CONTRACTS["offramp"]
@@ -326,62 +329,13 @@ class TestConclusive:
         assert [row.kind for row in twin.rows(JOURNAL)].count("attempt.late_reply") == 1
 
 
-class TwinEngine:
-    """An engine over the twin."""
-
-    def __init__(self, twin: Twin) -> None:
-        self._twin = twin
-
-    async def submit(self, command: Any) -> Any:
-        """Run it alone."""
-        return self._twin.do(command)
-
-
-class Rail:
-    """Gives its answers in turn and keeps what it was told."""
-
-    name = "offramp"
-    contract = OFFRAMP
-
-    def __init__(self, *answers: Outcome) -> None:
-        self.told: list[tuple[PayoutInstruction, float | None]] = []
-        self._answers = list(answers)
-
-    async def submit(
-        self,
-        instruction: PayoutInstruction,
-        *,
-        correlation_id: str,
-        must_start_before: float | None = None,
-    ) -> Outcome:
-        """The next answer."""
-        assert correlation_id == "cor_1"
-        self.told.append((instruction, must_start_before))
-        return self._answers.pop(0)
-
-
-def jobs_of(twin: Twin, rail: Rail) -> Jobs:
-    """A worker over the twin."""
-    ids = SeededIds(2)
-    return Jobs(
-        engine=cast(Any, TwinEngine(twin)),
-        reads=MemoryReads(twin.memory),
-        rails=cast(Any, {rail.name: rail}),
-        verifiers={},
-        clock=twin.clock,
-        ids=ids,
-        randomness=ids,
-        worker_id="wrk_1",
-    )
-
-
-async def started(*answers: Outcome) -> tuple[Twin, Rail, Jobs, str]:
+async def started(*answers: Outcome) -> tuple[Twin, ScriptedRail, Jobs, str]:
     """A payout that was sent once; the attempt's id."""
     twin = Twin()
     twin.do(fund(10 * AMOUNT, "USDC"))
     twin.do(create("p", AMOUNT, "USDC"))
-    rail = Rail(*answers)
-    jobs = jobs_of(twin, rail)
+    rail = ScriptedRail(OFFRAMP, *answers)
+    jobs = jobs_over(twin, rail)
     await send(jobs, "po_p")
     (row,) = twin.rows(ATTEMPTS)
     return twin, rail, jobs, row.id
@@ -426,9 +380,8 @@ class TestAnswers:
         await resend(jobs, attempt_id)
         await resend(jobs, "pa_" + "0" * 32)
         at(twin, 1)
-        elsewhere = Rail()
-        elsewhere.name = "another"
-        await resend(jobs_of(twin, elsewhere), attempt_id)
+        elsewhere = ScriptedRail(CONTRACTS["bank"])
+        await resend(jobs_over(twin, elsewhere), attempt_id)
         at(twin, 120)
         await resend(jobs, attempt_id)
         assert len(rail.told) == 1
@@ -463,3 +416,35 @@ def test_what_nobody_can_prove_ends_before_people(twin: Twin) -> None:
     assert (attempt(twin).state, payout(twin).state) == ("unknown", "sending")
     assert attempt(twin).sends == 7
     assert twin.account(AccountRole.AVAILABLE, "USDC").debits_pending == AMOUNT
+
+
+async def test_a_resend_on_postgres(database: Database) -> None:
+    """F19: queue, columns and grants: as the worker's role, from the first send to the proof."""
+    dsn = database.dsns.owner
+    async with postgres_place(dsn) as shop, postgres_place(database.dsns.worker) as place:
+        await open_shop(shop)
+        made = shop.engine()
+        await made.submit(fund(10 * AMOUNT, "USDC"))
+        await made.submit(create("p", AMOUNT, "USDC"))
+        rail = ScriptedRail(OFFRAMP, SILENCE, PAID)
+        assert place.pool is not None
+        jobs = Jobs(
+            engine=place.engine(),
+            reads=PostgresReads(place.pool),
+            rails=cast(Any, {rail.name: rail}),
+            verifiers={},
+            clock=place.clock,
+            ids=SystemIds(),
+            randomness=SystemRandomness(),
+            worker_id="wrk_1",
+        )
+        await send(jobs, "po_p")
+        assert await place.store.take_due("resends", 10, {"in_flight": []}) == []
+        await place.clock.sleep(1)
+        (attempt_id,) = await place.store.take_due("resends", 10, {"in_flight": []})
+        assert await place.store.take_due("resends", 10, {"in_flight": [attempt_id]}) == []
+        await resend(jobs, attempt_id)
+        assert await place.store.take_due("resends", 10, {"in_flight": []}) == []
+        (row,) = await place.rows(ATTEMPTS)
+        assert (row.state, row.sends, row.resend_at) == ("paid", 2, None)
+        assert [told[0] for told in rail.told] == [rail.told[0][0]] * 2

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, cast
 
 import pytest
 
-from bursar.kit.ids import SeededIds
 from bursar.payouts.attempts import BeginAttempt, Choice
 from bursar.payouts.errors import NotDue
 from bursar.payouts.jobs import LEASE_MARGIN_S, Jobs, send
 from bursar.payouts.model import ATTEMPTS, PROVIDER_KEYS
-from bursar.rails.contracts import CONTRACTS, Contract
+from bursar.rails.contracts import CONTRACTS
 from bursar.rails.outcomes import Accepted, NotExecuted, Outcome
-from bursar.rails.port import PayoutInstruction
 from tests.engine.wiring import CURRENCIES, ORIGIN, T0, Twin, create, fund
+from tests.payouts.jobdesk import ScriptedRail, jobs_over
 from tests.payouts.wiring import attempt, check_payouts, payout
 
 NOT_SENT = NotExecuted(code="not_sent", reason="refused", retryable=True, sent=False)
@@ -92,60 +90,17 @@ def test_the_currency_decides(
     check_payouts(twin)
 
 
-class Rail:
-    """Keeps what it was told."""
-
-    def __init__(self, contract: Contract) -> None:
-        self.contract = contract
-        self.name = contract.provider
-        self.told: list[tuple[PayoutInstruction, float | None]] = []
-        self.answer: Outcome = Accepted("ref_1")
-
-    async def submit(
-        self,
-        instruction: PayoutInstruction,
-        *,
-        correlation_id: str,
-        must_start_before: float | None = None,
-    ) -> Outcome:
-        """The answer."""
-        assert correlation_id == "cor_1"
-        self.told.append((instruction, must_start_before))
-        return self.answer
-
-
-class TwinEngine:
-    """An engine over the twin."""
-
-    def __init__(self, twin: Twin) -> None:
-        self._twin = twin
-
-    async def submit(self, command: Any) -> Any:
-        """Run it alone."""
-        return self._twin.do(command)
-
-
-def worker(twin: Twin) -> tuple[Jobs, Rail, Rail]:
-    """A worker with both providers."""
-    bank, offramp = Rail(CONTRACTS["bank"]), Rail(CONTRACTS["offramp"])
-    ids = SeededIds(2)
-    jobs = Jobs(
-        engine=cast(Any, TwinEngine(twin)),
-        reads=cast(Any, None),
-        rails=cast(Any, {"bank": bank, "offramp": offramp}),
-        verifiers={},
-        clock=twin.clock,
-        ids=ids,
-        randomness=ids,
-        worker_id="wrk_1",
-    )
-    return jobs, bank, offramp
+def worker(twin: Twin, *answers: Outcome) -> tuple[Jobs, ScriptedRail, ScriptedRail]:
+    """A worker with both providers, each with these answers."""
+    bank = ScriptedRail(CONTRACTS["bank"], *answers)
+    offramp = ScriptedRail(CONTRACTS["offramp"], *answers)
+    return jobs_over(twin, bank, offramp), bank, offramp
 
 
 @pytest.mark.parametrize("currency", CURRENCIES)
 async def test_a_worker_asks_the_provider_that_was_chosen(twin: Twin, currency: str) -> None:
     """F20, F33: in the provider's own key form, within the lease of its own deadline."""
-    jobs, bank, offramp = worker(twin)
+    jobs, bank, offramp = worker(twin, Accepted("ref_1"))
     twin.do(create("p", 1000, currency))
     await send(jobs, "po_p")
     chosen, other = (offramp, bank) if currency == "USDC" else (bank, offramp)
@@ -159,9 +114,8 @@ async def test_a_worker_asks_the_provider_that_was_chosen(twin: Twin, currency: 
 
 async def test_a_retry_is_a_new_attempt_with_a_key_of_its_own(twin: Twin) -> None:
     """F20: only proof leads to another attempt, and no two share a key."""
-    jobs, _, offramp = worker(twin)
+    jobs, _, offramp = worker(twin, NOT_SENT, NOT_SENT)
     twin.do(create("p", 1000, "USDC"))
-    offramp.answer = NOT_SENT
     await send(jobs, "po_p")
     due = payout(twin).next_attempt_at
     assert due is not None
