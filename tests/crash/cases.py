@@ -60,7 +60,7 @@ class Case:
         """Whether it lasts for long: a lease must end, or a deadline pass."""
         begun = self.step in {Step.PAYOUT_BEGIN, Step.PAYOUT_SUBMIT, Step.PAYOUT_RECORD}
         grouped = self.process == "worker" and self.step.startswith("engine.")
-        return begun or grouped or self.story is abandoned or self.kind.cut is Cut.SILENCE
+        return begun or grouped or self.story in {abandoned, resent} or self.kind.cut is Cut.SILENCE
 
     @property
     def crash_at(self) -> str | None:
@@ -94,7 +94,7 @@ class Telling:
 
     async def _again(self, name: str, ended: asyncio.Future[int]) -> None:
         async with asyncio.timeout(40):
-            code = await ended
+            code = await asyncio.shield(ended)
         self.notes.append(f"{name} {code}")
         await (self.world.start_api() if name == "api" else self.world.start_worker())
 
@@ -221,7 +221,7 @@ async def abandoned(telling: Telling) -> None:
     await telling.world.start_bank(accept_async=0, decline=0)
     first = await telling.world.start_worker("payout.submit:before")
     async with asyncio.timeout(20):
-        assert await first == KILLED
+        assert await asyncio.shield(first) == KILLED
     await telling.start("worker")
     await telling.ended()
 
@@ -235,8 +235,21 @@ async def expired(telling: Telling) -> None:
     await telling.ended()
 
 
+async def resent(telling: Telling) -> None:
+    """The off-ramp never gets an order; it gets the same again under the same key."""
+    await _due(telling, currency="USDC")
+    await telling.world.start_bank(**{"offramp.lost": 1, "offramp.hold_s": 0.1})
+    await telling.start("api")
+    await telling.start("worker")
+    await telling.world.until(
+        "SELECT state FROM attempts", lambda rows: [row["state"] for row in rows] == ["unknown"]
+    )
+    await telling.world.turn("offramp", lost=0)
+    await telling.ended()
+
+
 STORIES: Final[tuple[Story, ...]] = (
-    *(created, cancelled, paid, told, unanswered, abandoned, expired),
+    *(created, cancelled, paid, told, unanswered, resent, abandoned, expired),
 )
 BEFORE, AFTER = Kind(Side.BEFORE), Kind(Side.AFTER)
 CUTS: Final = tuple(Kind(cut=cut) for cut in Cut)
@@ -282,6 +295,7 @@ WORKER_CASES: Final = (
     *both("worker", Step.PAYOUT_RECORD, paid),
     *both("worker", Step.PAYOUT_INQUIRE, unanswered),
     *both("worker", Step.PAYOUT_LEARN, unanswered),
+    *both("worker", Step.PAYOUT_RESEND, resent),
     *both("worker", Step.PAYOUT_TAKE_OVER, abandoned),
     *both("worker", Step.PAYOUT_EXPIRE, expired),
     *both("worker", Step.INBOX_APPLY, told),

@@ -40,9 +40,6 @@ ORIGIN = Origin("cli", "cor_setup")
 AT_ONCE = 10
 """Worlds side by side: each has up to twelve connections to the server."""
 
-UNREACHED = {Step.PAYOUT_RESEND}
-"""No lane of the worker comes there yet."""
-
 LONGEST_S = 60.0
 """A case waits for a lease, a window and a deadline at most: about 15 s."""
 
@@ -64,8 +61,8 @@ DIGEST = {
 async def digest_of(world: World) -> Digest:
     """The end of a story, and what the bank says of it."""
     found = {name: [tuple(row) for row in await world.rows(sql)] for name, sql in DIGEST.items()}
-    lines = [(line["kind"], line["amount"], line["currency"]) for line in await world.statement()]
-    return found | {"statement": sorted(lines)}
+    lines = await world.statement()
+    return found | {"statement": sorted((line["kind"], str(line["amount"])) for line in lines)}
 
 
 class Stage:
@@ -184,7 +181,7 @@ def test_no_crash_point_is_left_out() -> None:
     """Point x kind {before, after, cut}: a step without a case fails here."""
     cases = (*API_CASES, *WORKER_CASES)
     died = {(case.step, case.kind.side) for case in cases if case.kind.side}
-    assert died == {(step, side) for step in Step if step not in UNREACHED for side in Side}
+    assert died == {(step, side) for step in Step for side in Side}
     cut = {(case.process, case.step, case.kind.cut) for case in cases if case.kind.cut}
     assert cut == {
         (process, step, cut) for process in ("api", "worker") for step in CAN_BE_CUT for cut in Cut

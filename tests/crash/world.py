@@ -25,7 +25,7 @@ from bursar.engine.postgres import PostgresStore
 from bursar.kit.clock import SystemClock
 from bursar.kit.ids import SystemIds, SystemRandomness
 from bursar.payouts.verify import audit
-from bursar.settings import SANDBOX_BANK_API_KEY
+from bursar.settings import SANDBOX_BANK_API_KEY, SANDBOX_OFFRAMP_API_KEY
 from tests.conftest import Database
 from tests.e2e.platform import free_port
 from tests.engine.proxy import Proxy, proxy_before
@@ -35,6 +35,8 @@ _START_S: Final = 30.0
 _END_S: Final = 60.0
 _LOOK_S: Final = 0.05
 ROOT: Final = Path(__file__).resolve().parents[2]
+
+_PROVIDERS: Final = {"bank": SANDBOX_BANK_API_KEY, "offramp": SANDBOX_OFFRAMP_API_KEY}
 
 Document = dict[str, Any]
 
@@ -80,7 +82,7 @@ class Nursery:
         name = next(name for name, ended in self._ended.items() if ended is process)
         if not process.done() and not self._process.stdin.is_closing():
             self._process.stdin.write(json.dumps({"name": name}).encode() + b"\n")
-        await process
+        await asyncio.shield(process)
 
 
 @asynccontextmanager
@@ -212,12 +214,20 @@ class World:
         finally:
             await connection.close()
 
+    async def turn(self, provider: str, **knobs: float) -> None:
+        """Set knobs of a running provider."""
+        url = f"http://127.0.0.1:{self.sim_port}/{provider}/knobs"
+        headers = {"Authorization": f"Bearer {_PROVIDERS[provider]}"}
+        (await self.http.put(url, json=knobs, headers=headers)).raise_for_status()
+
     async def statement(self) -> list[Document]:
-        """What the bank truly executed."""
-        url = f"http://127.0.0.1:{self.sim_port}/bank/statement"
-        headers = {"Authorization": f"Bearer {SANDBOX_BANK_API_KEY}"}
-        reply = await self.http.get(url, params={"after": 0}, headers=headers)
-        lines: list[Document] = reply.raise_for_status().json()["lines"]
+        """What bank and off-ramp truly executed."""
+        lines: list[Document] = []
+        for provider, key in _PROVIDERS.items():
+            url = f"http://127.0.0.1:{self.sim_port}/{provider}/statement"
+            headers = {"Authorization": f"Bearer {key}"}
+            reply = await self.http.get(url, params={"after": 0}, headers=headers)
+            lines += reply.raise_for_status().json()["lines"]
         return lines
 
     async def verified(self) -> None:
