@@ -21,6 +21,7 @@ from bursar_sim.provider.model import (
     Transfer,
     Verdict,
 )
+from bursar_sim.provider.rules import Rules
 from bursar_sim.provider.steps import advance
 
 CALM = Knobs(accept_async=0, decline=0)
@@ -35,7 +36,7 @@ def order_of(key: str, *, amount: int = 500, currency: str = "EUR") -> Order:
 
 def judged(order: Order, knobs: Knobs, *, seed: int = 1, known: Transfer | None = None) -> Verdict:
     """What the bank makes of an order at second 1."""
-    return decide(order, known, terms=TERMS, knobs=knobs, seed=seed, now_ms=1000)
+    return decide(order, known, Rules(TERMS, knobs, seed), now_ms=1000)
 
 
 def booked(order: Order, knobs: Knobs, *, seed: int = 1) -> Booking:
@@ -114,7 +115,7 @@ def test_money_moves_at_most_once_and_never_after_the_window(
     lines = list(booking.lines)
     transfer: Transfer = booking.transfer
     while transfer.plan:
-        booking = advance(transfer, terms=TERMS, knobs=knobs, seed=1)
+        booking = advance(transfer, Rules(TERMS, knobs, 1))
         transfer = booking.transfer
         lines += booking.lines
 

@@ -80,14 +80,14 @@ def answer_body(transfer: Transfer, _first: bool) -> bytes:  # noqa: FBT001 - th
 
 def refusal_body(_transfer: Transfer, code: str) -> bytes:
     """A refusal of an order."""
-    return dump({"status": "rejected", "code": code, "reason": TERMS.reasons[code]})
+    return dump({"status": "rejected"} | TERMS.explained(code))
 
 
 def status_body(transfer: Transfer) -> bytes:
     """What `GET` answers for a transfer."""
     body = _head(transfer, transfer.told_reference, transfer.status.value)
     if transfer.status in {Status.REJECTED, Status.RETURNED}:
-        _explain(body, transfer)
+        body |= TERMS.explained(transfer.code)
     returned = return_id(transfer, TERMS.return_prefix)
     if returned is not None:
         body["returned_amount"] = transfer.last_return
@@ -121,7 +121,7 @@ def event_body(notice: Notice) -> bytes:
         "cost": transfer.cost,
     }
     if notice.kind != "settled":
-        _explain(data, transfer)
+        data |= TERMS.explained(transfer.code)
     if notice.kind == "returned":
         data["return_id"] = return_id(transfer, TERMS.return_prefix)
     return dump(
@@ -151,12 +151,6 @@ def _head(transfer: Transfer, reference: str, status: str) -> dict[str, object]:
         "currency": transfer.currency,
         "cost": transfer.cost,
     }
-
-
-def _explain(body: dict[str, object], transfer: Transfer) -> None:
-    code = str(transfer.code)
-    body["code"] = code
-    body["reason"] = TERMS.reasons[code]
 
 
 WIRE: Final = Wire(

@@ -90,14 +90,8 @@ def answer_body(transfer: Transfer, first: bool) -> bytes:  # noqa: FBT001 - the
 
 def refusal_body(transfer: Transfer, code: str) -> bytes:
     """A refusal of an order."""
-    return dump(
-        {
-            "status": "rejected",
-            "client_reference": transfer.key,
-            "code": code,
-            "reason": TERMS.reasons[code],
-        }
-    )
+    refused = {"status": "rejected", "client_reference": transfer.key}
+    return dump(refused | TERMS.explained(code))
 
 
 def status_body(transfer: Transfer) -> bytes:
@@ -105,7 +99,7 @@ def status_body(transfer: Transfer) -> bytes:
     status = _STATUS[transfer.status]
     body = _head(transfer, transfer.told_reference, status, transfer.sequence)
     if transfer.status in {Status.REJECTED, Status.RETURNED}:
-        _explain(body, transfer)
+        body |= TERMS.explained(transfer.code)
     refunded = return_id(transfer, TERMS.return_prefix)
     if refunded is not None:
         body["refund_id"] = refunded
@@ -137,7 +131,7 @@ def event_body(notice: Notice) -> bytes:
         "cost": amount_text(transfer.cost),
     }
     if notice.kind in {"rejected", "returned"}:
-        _explain(data, transfer)
+        data |= TERMS.explained(transfer.code)
     if notice.kind == "returned":
         data["refund_id"] = return_id(transfer, TERMS.return_prefix)
     own = transfer.reference.removeprefix(TERMS.prefix)
@@ -179,12 +173,6 @@ def _head(transfer: Transfer, reference: str, status: str, sequence: int) -> dic
         "cost": amount_text(transfer.cost),
         "sequence": sequence,
     }
-
-
-def _explain(body: dict[str, object], transfer: Transfer) -> None:
-    code = str(transfer.code)
-    body["code"] = code
-    body["reason"] = TERMS.reasons[code]
 
 
 WIRE: Final = Wire(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
-from bursar_sim.draws import fires, fraction, fractions, hex_id
+from bursar_sim.draws import hex_id
 from bursar_sim.provider.knobs import FATES, Knobs
 from bursar_sim.provider.model import (
     AMOUNT_MAX,
@@ -27,10 +27,15 @@ from bursar_sim.provider.model import (
     Transfer,
     Verdict,
 )
-from bursar_sim.provider.steps import Draws, execute, notices, pick
-from bursar_sim.provider.terms import Terms
+from bursar_sim.provider.rules import Draws, Rules, pick
+from bursar_sim.provider.steps import execute, notices
 
 _HALF: Final = 0.5
+_FAULTS: Final = (
+    (Fault.ERROR, "error_executed"),
+    (Fault.RESET, "reset"),
+    (Fault.TRUNCATED, "truncated"),
+)
 _ERRORS: Final = (500, 502, 503, 504)
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[A-Za-z0-9]{1,30}\Z")
 
@@ -47,37 +52,35 @@ def iban_is_valid(iban: str) -> bool:
 def decide(
     order: Order,
     known: Transfer | None,
+    rules: Rules,
     *,
-    terms: Terms,
-    knobs: Knobs,
-    seed: int,
     now_ms: int,
     lost: int = 0,
 ) -> Verdict:
-    """What the provider makes of an order that is the `lost`-th of its key to be lost, or not.
+    """What the provider makes of an order; `lost` is how often one of its key was lost before.
 
     A booking must be committed before anybody hears of it. A `known` transfer is what the key
     made before; its first answer is given again.
     """
     arrival = f"{order.key}#{lost + (known.arrivals if known else 0)}"
-    if fires(knobs.lost, seed, "lost", arrival):
+    if rules.fires("lost", arrival):
         return Verdict(Lost(), lost=True, fired=("lost",))
     if known is not None:
-        return _again(order, known, arrival, terms=terms, knobs=knobs, seed=seed)
-    if fires(knobs.error_not_executed, seed, "error_not_executed", arrival):
-        status = _error(seed, arrival)
+        return _again(order, known, arrival, rules)
+    if rules.fires("error_not_executed", arrival):
+        status = _error(rules, arrival)
         return Verdict(Failing(status), lost=True, fired=("error_not_executed",))
-    draws = Draws(*fractions(seed, order.key))
-    fate = _fate(knobs, draws.fate)
+    draws = rules.draws(order.key)
+    fate = _fate(rules.knobs, draws.fate)
     if fate == "timeout_not_executed":
         return Verdict(Lost(), fired=(fate,))
-    new = _New(order, fate, draws, terms, knobs, seed, now_ms)
+    new = _New(order, fate, draws, rules, now_ms)
     booking = new.booking()
-    reply, fired = _reply(booking.transfer, arrival, new=True, knobs=knobs, seed=seed)
+    reply, fired = _reply(booking.transfer, arrival, rules, new=True)
     if booking.transfer.mute or fate == "timeout_executed":
         reply, fired = Reply(booking.transfer, new=True, fault=Fault.SILENCE), ()
     elif "webhook_early" in booking.fired:
-        reply = replace(reply, wait_s=reply.wait_s + knobs.early_s)
+        reply = replace(reply, wait_s=reply.wait_s + rules.knobs.early_s)
     return Verdict(reply, booking, fired=fired)
 
 
@@ -88,9 +91,7 @@ class _New:
     order: Order
     fate: str | None
     draws: Draws
-    terms: Terms
-    knobs: Knobs
-    seed: int
+    rules: Rules
     now_ms: int
 
     def booking(self) -> Booking:
@@ -105,7 +106,7 @@ class _New:
             return Booking(refused, fired=fired if self.fate != "timeout_executed" else ())
         transfer = self._hide(transfer, self._not_found_until(), "not_found")
         if self.fate == "decline_later":
-            code = pick(self.terms.declines, self.draws.reason)
+            code = pick(self.rules.terms.declines, self.draws.reason)
             planned = (Planned(Step.REJECT, self._settle_at()),)
             return self._taken(replace(transfer, plan=planned, code=code), fired)
         transfer, mistakes = self._mistaken(transfer)
@@ -117,9 +118,7 @@ class _New:
             replace(transfer, answer="executed"),
             self.now_ms,
             (),
-            terms=self.terms,
-            knobs=self.knobs,
-            seed=self.seed,
+            self.rules,
         )
         heard = any(planned.step is Step.REPEAT for planned in executed.transfer.plan)
         return replace(
@@ -130,7 +129,7 @@ class _New:
 
     def _row(self) -> Transfer:
         order = self.order
-        reference = self.terms.prefix + hex_id(self.seed, order.key)
+        reference = self.rules.terms.prefix + hex_id(self.rules.seed, order.key)
         return Transfer(
             key=order.key,
             reference=reference,
@@ -138,7 +137,7 @@ class _New:
             fingerprint=order.fingerprint,
             amount=order.amount,
             currency=order.currency,
-            cost=self.terms.cost,
+            cost=self.rules.terms.cost,
             status=Status.PENDING,
             answer="accepted",
             code=None,
@@ -157,32 +156,32 @@ class _New:
         )
 
     def _refusal(self) -> str | None:
-        if self.order.currency not in self.terms.currencies:
-            return self.terms.currency_code
+        if self.order.currency not in self.rules.terms.currencies:
+            return self.rules.terms.currency_code
         if not iban_is_valid(self.order.account):
-            return self.terms.account_code
+            return self.rules.terms.account_code
         if self.fate == "insufficient_funds":
-            return self.terms.short_code
+            return self.rules.terms.short_code
         if self.fate == "decline":
-            return pick(self.terms.declines, self.draws.reason)
+            return pick(self.rules.terms.declines, self.draws.reason)
         return None
 
     def _fires(self, name: str) -> bool:
-        return fires(getattr(self.knobs, name), self.seed, name, self.order.key)
+        return self.rules.fires(name, self.order.key)
 
     def _fraction(self, name: str) -> float:
-        return fraction(self.seed, name, self.order.key)
+        return self.rules.fraction(name, self.order.key)
 
     def _settle_at(self) -> int:
-        delay_s = self.knobs.settle_delay_s * (0.5 + self.draws.timing)
-        return self.now_ms + int(1000 * min(delay_s, self.terms.window_s))
+        delay_s = self.rules.knobs.settle_delay_s * (0.5 + self.draws.timing)
+        return self.now_ms + int(1000 * min(delay_s, self.rules.terms.window_s))
 
     def _not_found_until(self) -> int | None:
         if not self._fires("not_found"):
             return None
-        top_s = self.knobs.not_found_s
-        if self.terms.not_found_proves:
-            top_s = min(top_s, self.terms.window_s)
+        top_s = self.rules.knobs.not_found_s
+        if self.rules.terms.not_found_proves:
+            top_s = min(top_s, self.rules.terms.window_s)
         return self.now_ms + int(1000 * top_s * self._fraction("not_found_s"))
 
     def _hide(self, transfer: Transfer, until: int | None, by: str) -> Transfer:
@@ -200,14 +199,14 @@ class _New:
             transfer = replace(transfer, amount=other)
             fired += ("wrong_amount",)
         if self._fires("wrong_currency"):
-            first, second = self.terms.mistakes
+            first, second = self.rules.terms.mistakes
             transfer = replace(transfer, currency=second if transfer.currency == first else first)
             fired += ("wrong_currency",)
         return transfer, fired
 
     def _timed(self, transfer: Transfer) -> tuple[Transfer, tuple[str, ...]]:
         """The transfer with its plan, or with none if it is executed in the answer."""
-        now, knobs, window_ms = self.now_ms, self.knobs, self.terms.window_ms
+        now, knobs, window_ms = self.now_ms, self.rules.knobs, self.rules.terms.window_ms
         if self._fires("worse"):
             due = now + window_ms + 1 + int(1000 * knobs.worse_s * self._fraction("worse_s"))
             hidden = self._hide(replace(transfer, mute=True), due, "worse")
@@ -217,12 +216,15 @@ class _New:
         if self._fires("late"):
             due, hides = now + int(window_ms * self._fraction("late_at")), "late"
         elif self.fate == "timeout_executed" and knobs.late_s > 0:
-            late_s = min(knobs.late_s, self.terms.window_s)
+            late_s = min(knobs.late_s, self.rules.terms.window_s)
             due, hides = now + int(1000 * late_s * self.draws.timing), "late_s"
         elif not flips and self._fires("webhook_early"):
             due, fired = now, ("webhook_early",)
-        elif self.draws.route < knobs.accept_async or not self.terms.synchronous:
-            due, fired = self._settle_at(), ("accept_async",) if self.terms.synchronous else ()
+        elif self.draws.route < knobs.accept_async or not self.rules.terms.synchronous:
+            due, fired = (
+                self._settle_at(),
+                ("accept_async",) if self.rules.terms.synchronous else (),
+            )
         elif flips:
             due = self._settle_at()
         else:
@@ -234,63 +236,55 @@ class _New:
             left_ms = now + window_ms - due
             after = due + int(left_ms * self._fraction("flip_at"))
             plan = (Planned(Step.REJECT, due), Planned(Step.EXECUTE, after))
-            transfer = replace(transfer, code=pick(self.terms.declines, self.draws.reason))
+            transfer = replace(transfer, code=pick(self.rules.terms.declines, self.draws.reason))
         return replace(transfer, plan=plan), fired
 
     def _taken(self, transfer: Transfer, fired: tuple[str, ...]) -> Booking:
         told: tuple[Notice, ...] = ()
-        if self.terms.tells_processing and transfer.hidden_by in {None, "not_found"}:
-            told, more = notices(
-                "processing", transfer, self.now_ms, knobs=self.knobs, seed=self.seed
-            )
+        if self.rules.terms.tells_processing and transfer.hidden_by in {None, "not_found"}:
+            told, more = notices("processing", transfer, self.now_ms, self.rules)
             fired += more
         return Booking(transfer, (), told, fired)
 
 
-def _again(
-    order: Order, known: Transfer, arrival: str, *, terms: Terms, knobs: Knobs, seed: int
-) -> Verdict:
+def _again(order: Order, known: Transfer, arrival: str, rules: Rules) -> Verdict:
     if known.fingerprint != order.fingerprint:
         return Verdict(KeyReused())
     in_flight = known.status is Status.PENDING
     if in_flight and known.mute:
         return Verdict(Reply(known, new=False, fault=Fault.SILENCE))
     executes = any(planned.step is Step.EXECUTE for planned in known.plan)
-    if in_flight and executes and fires(knobs.repeat_declined, seed, "repeat_declined", arrival):
-        codes = (*terms.declines, *[terms.short_code] * len(terms.declines))
-        code = pick(codes, fraction(seed, "repeat_declined_for", arrival))
+    if in_flight and executes and rules.fires("repeat_declined", arrival):
+        codes = (*rules.terms.declines, *[rules.terms.short_code] * len(rules.terms.declines))
+        code = pick(codes, rules.fraction("repeat_declined_for", arrival))
         reply = Reply(known, new=False, declined=code)
         return Verdict(reply, fired=("repeat_declined",))
-    reply, fired = _reply(known, arrival, new=False, knobs=knobs, seed=seed)
+    reply, fired = _reply(known, arrival, rules, new=False)
     return Verdict(reply, fired=fired)
 
 
 def _reply(
-    transfer: Transfer, arrival: str, *, new: bool, knobs: Knobs, seed: int
+    transfer: Transfer, arrival: str, rules: Rules, *, new: bool
 ) -> tuple[Reply, tuple[str, ...]]:
     fault, name = None, None
-    taken = transfer.answer != "rejected"
-    for fault_, name_, rate in (
-        (Fault.ERROR, "error_executed", knobs.error_executed if taken else 0.0),
-        (Fault.RESET, "reset", knobs.reset),
-        (Fault.TRUNCATED, "truncated", knobs.truncated),
-    ):
-        if fires(rate, seed, name_, arrival):
+    for fault_, name_ in _FAULTS:
+        possible = fault_ is not Fault.ERROR or transfer.answer != "rejected"
+        if possible and rules.fires(name_, arrival):
             fault, name = fault_, name_
             break
-    slow = fires(knobs.slow, seed, "slow", arrival)
+    slow = rules.fires("slow", arrival)
     reply = Reply(
         transfer,
         new=new,
         fault=fault,
-        wait_s=knobs.slow_s if slow else 0.0,
-        error_status=_error(seed, arrival) if fault is Fault.ERROR else 500,
+        wait_s=rules.knobs.slow_s if slow else 0.0,
+        error_status=_error(rules, arrival) if fault is Fault.ERROR else 500,
     )
     return reply, (() if name is None else (name,)) + (("slow",) if slow else ())
 
 
-def _error(seed: int, arrival: str) -> int:
-    return _ERRORS[int(fraction(seed, "error", arrival) * len(_ERRORS))]
+def _error(rules: Rules, arrival: str) -> int:
+    return _ERRORS[int(rules.fraction("error", arrival) * len(_ERRORS))]
 
 
 def _fate(knobs: Knobs, draw: float) -> str | None:

@@ -21,6 +21,7 @@ from bursar_sim.provider.model import (
     Transfer,
     Verdict,
 )
+from bursar_sim.provider.rules import Rules
 from bursar_sim.provider.steps import advance
 from bursar_sim.provider.store import Store
 from bursar_sim.provider.wire import Wire
@@ -81,6 +82,10 @@ class Processor:
             self._timer = None
         self._flush()
 
+    @property
+    def _rules(self) -> Rules:
+        return Rules(self._wire.terms, self.knobs, self._seed)
+
     async def submit(self, order: Order) -> Decision:
         """Decide an order and commit it. Raises `BooksClosed`."""
         loop = asyncio.get_running_loop()
@@ -140,7 +145,7 @@ class Processor:
             self.announce()
 
     def _advance(self, transfer: Transfer) -> Booking:
-        booking = advance(transfer, terms=self._wire.terms, knobs=self.knobs, seed=self._seed)
+        booking = advance(transfer, self._rules)
         if booking.transfer.stale_until is not None:
             before = self._wire.status_body(transfer)
             booking = replace(booking, transfer=replace(booking.transfer, stale=before))
@@ -203,9 +208,7 @@ class Processor:
         verdict = decide(
             order,
             known,
-            terms=self._wire.terms,
-            knobs=self.knobs,
-            seed=self._seed,
+            self._rules,
             now_ms=now_ms,
             lost=self._store.lost(order.key) if counts else 0,
         )

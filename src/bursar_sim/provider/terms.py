@@ -46,3 +46,7 @@ class Terms:
     def window_ms(self) -> int:
         """The window in milliseconds."""
         return int(1000 * self.window_s)
+
+    def explained(self, code: str | None) -> dict[str, object]:
+        """A code and its words, as fields of a body."""
+        return {"code": code, "reason": self.reasons[str(code)]}
