@@ -2,7 +2,12 @@
 
 import asyncio
 import hashlib
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +16,7 @@ from hypothesis import strategies as st
 
 from bursar_sim.provider.knobs import FATES, RATES
 from bursar_sim.providers import WIRES
-from tests.sim.inprocess import Desk, run
+from tests.sim.inprocess import IBAN, Desk, run
 
 RATE = st.sampled_from([0.0, 0.0, 0.3, 1.0])
 ORDERS = 6
@@ -104,6 +109,73 @@ def test_another_seed_is_another_story(name: str) -> None:
             return await story(desk)
 
     assert run(digest(1)) != run(digest(2))
+
+
+def test_hashing_is_not_chance() -> None:
+    """Two processes whose sets are in another order tell the same story."""
+    code = (
+        "from tests.sim.inprocess import IBAN, Desk, run\n"
+        "from tests.sim.test_swarm import story\n"
+        "async def tell():\n"
+        "    knobs = dict.fromkeys(('late', 'flip', 'stale', 'lost'), 0.4)\n"
+        "    async with Desk('offramp', knobs) as d:\n"
+        "        return await story(d)\n"
+        "print(run(tell()))"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+
+    assert told[0] == told[1] != ""
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+GOOD = {
+    "client_reference": "01K70FZVG00000000000000001",
+    "asset": "USDC",
+    "amount": "1.000000",
+    "recipient": {"name": "Ana Silva", "account": IBAN},
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    bodies=st.lists(
+        st.binary(max_size=100)
+        | JSON.map(lambda value: json.dumps(value).encode())
+        | st.builds(
+            lambda name, value: json.dumps(GOOD | {name: value}).encode(),
+            st.sampled_from(list(GOOD)),
+            JSON,
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_no_body_makes_a_500_at_the_off_ramp(bodies: list[bytes]) -> None:
+    """F76: nonsense is 400, a good order 2xx or 422, another one under its key 409."""
+
+    async def scenario() -> None:
+        async with Desk("offramp") as desk:
+            for body in bodies:
+                for method, path in (("POST", "/offramp/payouts"), ("PUT", "/offramp/knobs")):
+                    answered = await desk.call(method, path, body=body)
+                    assert answered.status in {200, 202, 400, 409, 422}
+                    assert isinstance(answered.json, dict)
+
+    run(scenario())
 
 
 @pytest.mark.parametrize("status", [503, 0, -1])
