@@ -102,7 +102,7 @@ def _retold(draw: st.DrawFn, facts: list[ProviderEvent]) -> list[ProviderEvent]:
 def tell(facts: list[ProviderEvent], setting: tuple[Outcome | None, ...], pause: float) -> Twin:
     """Set the stage, wait, tell all facts, and then ask until nothing is open.
 
-    The provider's last word fits the facts: it rejects what was neither paid nor promised only.
+    The provider's last word fits the facts: what was never paid, it rejects.
     """
     twin = Twin()
     twin.do(fund(1000))
@@ -124,7 +124,8 @@ def tell(facts: list[ProviderEvent], setting: tuple[Outcome | None, ...], pause:
         twin.do(take_over(last))
         twin.clock.advance(10)
     if attempt(twin, last).state in {"unknown", "accepted"}:
-        twin.do(asked(twin, last, StatusRejected("AC04", "closed")))
+        codes = [fact.code for fact in facts if fact.kind == EventKind.FAILED]
+        twin.do(asked(twin, last, StatusRejected((codes or ["AC04"])[0] or "", "closed")))
     check_books(twin)
     check_payouts(twin)
     return twin

@@ -32,6 +32,7 @@ from bursar.payouts.model import (
     Resolution,
 )
 from bursar.payouts.outcomes import OPERATOR, Told, learn
+from bursar.payouts.silence import is_frozen
 from bursar.payouts.steps import move, remark
 from bursar.payouts.view import payout_json
 from bursar.rails.contracts import CONTRACTS
@@ -99,6 +100,9 @@ class RetryPayout(_OnOwnPayout, frozen=True, kw_only=True):
             raise NotRetryable(f"The payout is {payout.state}.", state=payout.state)
         if any(one.state in OPEN_ATTEMPT or one.state in _PAID for one in attempts):
             raise NotRetryable("An attempt is open or has paid.", state=payout.state)
+        if any(map(is_frozen, attempts)):
+            detail = "An attempt may have paid another amount than asked."
+            raise NotRetryable(detail, state=payout.state)
         _refuse_before(max(map(_window_closes_at, attempts), default=ws.now), ws.now)
         reopened, entry = move(
             ws,

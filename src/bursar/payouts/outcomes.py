@@ -16,11 +16,20 @@ from bursar.ledger import recipes
 from bursar.payouts.effects import others_paid, stands, take_effect
 from bursar.payouts.facts import failure_item, return_item
 from bursar.payouts.machine import OPEN_ATTEMPT, AttemptState, Event, State
-from bursar.payouts.model import ATTEMPTS, FACTS, FACTS_OF_ATTEMPT, Attempt, Fact, Payout
+from bursar.payouts.model import (
+    ATTEMPTS,
+    ATTEMPTS_OF_PAYOUT,
+    FACTS,
+    FACTS_OF_ATTEMPT,
+    Attempt,
+    Fact,
+    Payout,
+)
 from bursar.payouts.silence import ask_now, inquire_after, is_frozen, stay_unknown
 from bursar.payouts.steps import move, release
+from bursar.rails.contracts import CONTRACTS
 from bursar.rails.outcomes import Accepted, Executed, NotExecuted, Outcome, Unknown
-from bursar.rails.proof import retry_elsewhere
+from bursar.rails.proof import retry_elsewhere, window_closes_at
 
 _set = msgspec.structs.replace
 
@@ -241,6 +250,7 @@ def _end_unpaid(
 ) -> None:
     """The payout's open attempt moved nothing: send it again, or give it up."""
     earlier = others_paid(ws, payout, attempt)
+    frozen = any(map(is_frozen, ws.children(ATTEMPTS_OF_PAYOUT, payout.id)))
     proof = retry_elsewhere(outcome)
     burned = payout.retries_burned + proof.burns_retry
     if earlier:
@@ -256,8 +266,18 @@ def _end_unpaid(
             Event.RETRY,
             note={"attempt": attempt.id, "code": outcome.code, "reason": outcome.reason},
             retries_burned=burned,
-            next_attempt_at=ws.now + told.retry_delay,
+            next_attempt_at=None if frozen else _next_attempt(ws, attempt, told),
         )
+
+
+def _next_attempt(ws: WorkingSet, attempt: Attempt, told: Told) -> datetime:
+    """After the back-off. What a provider took back, it may still make good inside its window."""
+    pause_ends = ws.now + told.retry_delay
+    if told.source == "reply":
+        return pause_ends
+    contract = CONTRACTS[attempt.provider]
+    closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
+    return max(pause_ends, closes)
 
 
 def _settle_by(ws: WorkingSet, payout: Payout, paid: Attempt, outcome: NotExecuted) -> None:

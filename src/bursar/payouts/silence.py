@@ -9,8 +9,8 @@ import msgspec
 
 from bursar.engine.working_set import WorkingSet
 from bursar.incidents.commands import open_incident
-from bursar.payouts.machine import OPEN_ATTEMPT, AttemptState
-from bursar.payouts.model import ATTEMPTS, Attempt, Payout
+from bursar.payouts.machine import OPEN_ATTEMPT, AttemptState, State
+from bursar.payouts.model import ATTEMPTS, PAYOUTS, Attempt, Payout
 from bursar.payouts.steps import remark
 from bursar.rails.contracts import CONTRACTS
 from bursar.rails.proof import window_closes_at
@@ -33,7 +33,8 @@ def is_frozen(attempt: Attempt) -> bool:
     """Whether the provider told another amount or currency than asked (F18).
 
     An open one is never sent again, never failed by us or the provider: money of an unknown
-    amount may have left. It ends by the right amount being told, or by two persons.
+    amount may have left. It ends by the right amount being told, or by two persons. Of a payout
+    with a frozen attempt, open or not, no other attempt begins.
     """
     return attempt.reason == MISMATCH
 
@@ -41,11 +42,17 @@ def is_frozen(attempt: Attempt) -> bool:
 def freeze(
     ws: WorkingSet, payout: Payout, attempt: Attempt, *, amount: int, currency: str
 ) -> Attempt:
-    """Take note, once, that the provider speaks of `amount` `currency`, which nobody asked for."""
+    """Take note, once, that the provider speaks of `amount` `currency`, which nobody asked for.
+
+    A payout that waits to be sent again waits no longer: people must look first.
+    """
     if is_frozen(attempt):
         return attempt
     frozen = _set(attempt, reason=MISMATCH, resend_at=None)
     ws.update(ATTEMPTS, frozen)
+    if payout.state == State.FUNDS_LOCKED:
+        payout = _set(payout, next_attempt_at=None, updated_at=ws.now)
+        ws.update(PAYOUTS, payout)
     open_incident(
         ws,
         remark(ws, payout, "attempt.mismatch", {"attempt": attempt.id}),
