@@ -6,17 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from bursar.engine.model import PLATFORM
+from bursar.engine.model import JOURNAL, PLATFORM
 from bursar.identity.commands import CreateMerchant
 from bursar.incidents.model import INCIDENTS
 from bursar.ledger.model import TRANSFERS, AccountRole
 from bursar.payouts.errors import NotDue
 from bursar.payouts.inbox import TRIES_MAX
 from bursar.payouts.model import FACTS, INBOX
-from bursar.rails.outcomes import (
-    Executed,
-    Unknown,
-)
+from bursar.rails.outcomes import Accepted, Executed, Unknown
 from tests.engine.wiring import (
     OTHER,
     SHOP,
@@ -28,7 +25,9 @@ from tests.engine.wiring import (
     reply,
 )
 from tests.payouts.wiring import (
+    BANK,
     CLOSED,
+    NOT_SENT,
     apply,
     attempt,
     check_books,
@@ -102,6 +101,54 @@ class TestEvents:
         twin.clock.advance(3600)
         assert deliver(twin, event("evt_1", "failed", code=code)) == "evidence"
         assert attempt(twin).state == "unknown"
+
+    def test_a_promise_taken_back_for_our_cause_is_sent_again_after_the_window(
+        self, twin: Twin
+    ) -> None:
+        """F90, I5, I24: whether the promise or its end is told first; never inside the window."""
+        sent(twin)
+        twin.do(reply("a", Accepted("bt"), token="ls_a"))
+        deliver(twin, event("evt_1", "failed", code="AM04"))
+        row = payout(twin)
+        assert (row.state, row.retries_burned) == ("funds_locked", 0)
+        assert row.next_attempt_at == T0 + BANK.request_deadline + BANK.finality_window
+        with pytest.raises(NotDue):
+            twin.do(begin("p", "b"))
+        twin.clock.advance(5)
+        twin.do(begin("p", "b"))
+
+    def test_a_payment_taken_back_by_order_is_a_return(self, twin: Twin) -> None:
+        """F26: settled and returned are both in the books, and the journal names the failure."""
+        sent(twin)
+        deliver(twin, event("evt_1", "paid", cost=7, sequence=2))
+        assert deliver(twin, event("evt_2", "failed", sequence=3)) == "applied"
+        row = payout(twin)
+        assert (row.state, row.amount_returned) == ("returned", 100)
+        assert [t.recipe for t in twin.rows(TRANSFERS)][-1] == "payout_returned"
+        (entry,) = [e for e in twin.rows(JOURNAL) if e.kind == "payout.returned"]
+        assert '"return_id":"failed:3"' in entry.body
+        deliver(twin, event("evt_3", "paid", cost=7, sequence=4))
+        row = payout(twin)
+        assert (row.state, row.amount_returned, row.provider_cost) == ("settled", 0, 7)
+        assert attempt(twin).state == "paid"
+        check_books(twin)
+        assert not incidents(twin)
+
+    def test_a_late_payment_after_all_came_back(self, twin: Twin) -> None:
+        """F25, F79: a returned payout is settled again, by the other attempt."""
+        sent(twin)
+        twin.do(reply("a", NOT_SENT, token="ls_a"))
+        twin.do(begin("p", "b"))
+        deliver(twin, event("evt_1", "paid", "b"))
+        deliver(twin, event("evt_2", "returned", "b"))
+        assert payout(twin).state == "returned"
+        deliver(twin, event("evt_3", "paid", "a"))
+        row = payout(twin)
+        assert (row.state, row.amount_returned) == ("settled", 0)
+        deliver(twin, event("evt_4", "returned", "a", amount=40, return_id="rt_a"))
+        assert payout(twin).amount_returned == 40
+        assert twin.account(AccountRole.AVAILABLE).balance == 940
+        check_books(twin)
 
     def test_another_amount_opens_an_incident(self, twin: Twin) -> None:
         """F18: with the amount that was told, and no settlement."""

@@ -111,8 +111,7 @@ def tell(facts: list[ProviderEvent], setting: tuple[Outcome | None, ...], pause:
     for name, said in zip(names, setting, strict=True):
         twin.do(begin("p", name, token=f"ls_{name}"))
         if said is not None:
-            last = name == names[-1]
-            retry_s = RETRY_S if last else 0
+            retry_s = RETRY_S if name == names[-1] else 0
             twin.do(reply(name, said, token=f"ls_{name}", retry_s=retry_s))
     twin.clock.advance(pause)
     for fact in facts:
