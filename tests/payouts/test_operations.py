@@ -360,6 +360,60 @@ class TestResolve:
         assert (incident.kind, incident.closed_by) == ("amount_mismatch", "per_ben")
         assert story.state == "settled"
 
+    def test_a_frozen_attempt_may_be_sent_again_after_two_persons(self) -> None:
+        """F18: another amount was told; they say that nothing left, so a retry is possible."""
+        story = Story()
+        story.begin()
+        story.hear(told(EventKind.PAID, amount=AMOUNT - 1))
+        story.clock.advance(BANK.key_lifetime_s + 60)
+        story.do(resolve(ANN, "not_executed"))
+        story.do(resolve(BEN, "not_executed"))
+        assert story.state == "failed"
+        story.do(retry())
+        story.sent(EXECUTED, "2")
+        assert story.state == "settled"
+        story.check()
+
+    @pytest.mark.parametrize("verdict", ["executed", "not_executed"])
+    def test_another_amount_of_an_attempt_that_failed(self, verdict: Verdict) -> None:
+        """F18: the payout waits for people; their word settles it, or lets it go on."""
+        story = Story()
+        story.sent(BUSY)
+        story.hear(told(EventKind.PAID, amount=AMOUNT - 1))
+        assert (story.state, story.payout().next_attempt_at) == ("funds_locked", None)
+        story.clock.advance(BANK.key_lifetime_s + 60)
+        story.do(resolve(ANN, verdict))
+        story.do(resolve(BEN, verdict))
+        asking = [row for row in story.rows(INCIDENTS) if row.kind == "amount_mismatch"]
+        assert [row.closed_by for row in asking] == ["per_ben"]
+        if verdict == "executed":
+            assert story.state == "settled"
+        else:
+            assert story.payout().next_attempt_at == story.clock.wall()
+            story.sent(EXECUTED, "2")
+            assert story.state == "settled"
+        with pytest.raises(NothingToResolve):
+            story.do(resolve(ANN, verdict))
+        story.check()
+
+    def test_what_two_persons_decided_is_not_decided_again(self) -> None:
+        """Another amount told after their word freezes it again: it can't be sent, only made anew.
+
+        F18: 409 `not_retryable`, with an incident.
+        """
+        story = unproven()
+        story.do(resolve(ANN, "not_executed"))
+        story.do(resolve(BEN, "not_executed"))
+        story.hear(told(EventKind.PAID, amount=AMOUNT - 1))
+        story.clock.advance(60)
+        with pytest.raises(NotRetryable):
+            story.do(retry())
+        with pytest.raises(NothingToResolve):
+            story.do(resolve(ANN))
+        assert [row.kind for row in story.rows(INCIDENTS) if row.closed_at is None] == [
+            "amount_mismatch"
+        ]
+
     def test_the_journal_names_both_and_their_evidence(self) -> None:
         """I11: who said what, when, on what ground."""
         story = unproven()

@@ -62,6 +62,12 @@ async def _operate(books: Books) -> None:
         await _both(engine, "not", "not_executed")
         await _both(engine, "twice", "not_executed")
         await submit(_resolve(ANN, "proposed", "executed"))
+        await submit(create("frozen", fee=1))
+        await submit(begin("frozen", "frozen-1"))
+        await submit(reply("frozen-1", DECLINED))
+        await actor.told("frozen-1", EventKind.PAID, 99)
+        await pool.execute(LONG_AGO)
+        await _both(engine, "frozen", "not_executed")
         for name in ("retried", "twice"):
             await submit(RetryPayout(origin=ANN, merchant_id=SHOP, payout_id=f"po_{name}"))
         await submit(begin("twice", "twice-2"))
@@ -97,7 +103,7 @@ async def test_what_operators_did_is_in_order(operated: Books) -> None:
 
     assert audit.disagreement is None
     assert "obligations: 1 merchants' debts have one open incident each" in audit.lines
-    assert audit.lines[-1] == "resolutions: 4 by two persons each"
+    assert audit.lines[-1] == "resolutions: 5 by two persons each"
 
 
 PROPOSED = "WHERE attempt_id = 'pa_proposed-1'"

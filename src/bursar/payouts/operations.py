@@ -24,6 +24,7 @@ from bursar.payouts.errors import (
 )
 from bursar.payouts.machine import OPEN_ATTEMPT, AttemptState, Event, State
 from bursar.payouts.model import (
+    ATTEMPTS,
     ATTEMPTS_OF_PAYOUT,
     PAYOUTS,
     RESOLUTIONS,
@@ -131,7 +132,9 @@ class RetryPayout(_OnOwnPayout, frozen=True, kw_only=True):
 
 
 class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
-    """Say what became of the open attempt of a payout, where no provider can prove it.
+    """Say what became of an attempt, where no provider can prove it.
+
+    It is the payout's open attempt, or one that failed and of which another amount was told.
 
     The first person proposes. Another person who says the same confirms it, and it is applied as
     any outcome is. Persons are told apart by `origin.actor`, not by key (F68). `provider_ref` is
@@ -169,20 +172,13 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
         for `not_executed` while the provider may still carry out what was sent.
         """
         payout = self._own(ws)
-        attempt = next(
-            (
-                one
-                for one in ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
-                if one.state in OPEN_ATTEMPT
-            ),
-            None,
-        )
-        if attempt is None:
+        attempt = _in_question(ws.children(ATTEMPTS_OF_PAYOUT, payout.id))
+        known = None if attempt is None else ws.find(RESOLUTIONS, attempt.id)
+        if attempt is None or (known is not None and known.confirmed_at is not None):
             raise NothingToResolve(f"The payout is {payout.state}.", state=payout.state)
         if self.verdict == "not_executed":
             _refuse_before(_can_not_be_executed_at(attempt), ws.now)
         said = self._resolution(attempt, ws.now)
-        known = ws.find(RESOLUTIONS, attempt.id)
         if known is None or _content(known) != _content(said):
             return self._propose(ws, payout, said, known)
         if known.proposed_by == said.proposed_by:
@@ -228,8 +224,30 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
         for incident in open_incidents(ws, payout.id):
             if incident.kind in _ANSWERED and incident.detail in ("", attempt.id):
                 close_incident(ws, incident, note=f"Resolved: {known.verdict}.", entry=entry)
-        learn(ws, payout, attempt, _outcome(confirmed), Told(OPERATOR, timedelta(0)))
-        return Reply(200, _json(confirmed, ws.get(PAYOUTS, payout.id)), payout.id)
+        # What another amount had frozen is now decided.
+        decided = _set(attempt, reason=None) if is_frozen(attempt) else attempt
+        ws.update(ATTEMPTS, decided)
+        learn(ws, payout, decided, _outcome(confirmed), Told(OPERATOR, timedelta(0)))
+        return Reply(200, _json(confirmed, _go_on(ws, payout.id)), payout.id)
+
+
+def _in_question(attempts: list[Attempt]) -> Attempt | None:
+    """The open attempt, or else one that failed but of which another amount was told."""
+    open_one = next((one for one in attempts if one.state in OPEN_ATTEMPT), None)
+    frozen = (one for one in attempts if one.state == AttemptState.FAILED and is_frozen(one))
+    return open_one or next(frozen, None)
+
+
+def _go_on(ws: WorkingSet, payout_id: str) -> Payout:
+    """The payout; if it waited for this word to be sent again, it is due now."""
+    payout = ws.get(PAYOUTS, payout_id)
+    attempts = ws.children(ATTEMPTS_OF_PAYOUT, payout_id)
+    waits = payout.state == State.FUNDS_LOCKED and payout.next_attempt_at is None
+    if waits and not any(map(is_frozen, attempts)):
+        payout = _set(payout, next_attempt_at=ws.now, updated_at=ws.now)
+        ws.update(PAYOUTS, payout)
+        ws.wake(WAKE)
+    return payout
 
 
 def _window_closes_at(attempt: Attempt) -> datetime:

@@ -396,10 +396,13 @@ ORDER BY a.payout_id, a.number
 -- What two persons said of an attempt, beside the attempt and the fact that came of it.
 SELECT coalesce(r.attempt_id, f.attempt_id), r.payout_id, r.verdict, r.provider_ref, r.proposed_by,
        r.confirmed_by, r.confirmed_at, (r.merchant_id, r.payout_id, r.amount, r.currency) =
-       (a.merchant_id, a.payout_id, a.amount, a.currency), f.kind, f.provider_ref
+       (a.merchant_id, a.payout_id, a.amount, a.currency), coalesce(f.kind, k.kind), f.provider_ref
 FROM (SELECT * FROM resolutions WHERE confirmed_by IS NOT NULL) r
 FULL JOIN (SELECT * FROM facts WHERE source = 'operator') f ON f.attempt_id = r.attempt_id
 LEFT JOIN attempts a ON a.id = r.attempt_id
+-- That it was not executed may have been proven before, of one that another amount put in question.
+LEFT JOIN facts k ON k.attempt_id = r.attempt_id AND r.verdict = 'not_executed'
+                 AND k.kind = 'failed' AND k.item = ''
 ORDER BY 1
 
 -- name: verify_resolved

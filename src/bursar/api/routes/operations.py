@@ -69,7 +69,7 @@ async def retry_payout(call: Admitted, payout_id: str, body: RetryBody | None = 
     refuses=(PayoutNotFound, NothingToResolve, SecondPersonRequired, FinalityWindowOpen),
 )
 async def resolve_payout(call: Admitted, payout_id: str, body: ResolveBody) -> Response:
-    """Say what became of the open attempt, where no provider can prove it. Two persons must.
+    """Say what became of an attempt, where no provider can prove it. Two persons must.
 
     The first call proposes: 202. The same verdict and reference from another person confirms:
     200, and it counts as proof. Anything else is a new proposal in place of the old one.
