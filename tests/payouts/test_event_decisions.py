@@ -13,7 +13,7 @@ from bursar.ledger.model import TRANSFERS, AccountRole
 from bursar.payouts.errors import NotDue
 from bursar.payouts.inbox import TRIES_MAX
 from bursar.payouts.model import FACTS, INBOX
-from bursar.rails.outcomes import Accepted, Executed, Unknown
+from bursar.rails.outcomes import Accepted, Executed, StatusRejected, Unknown
 from tests.engine.wiring import (
     OTHER,
     SHOP,
@@ -29,6 +29,7 @@ from tests.payouts.wiring import (
     CLOSED,
     NOT_SENT,
     apply,
+    asked,
     attempt,
     check_books,
     deliver,
@@ -133,6 +134,60 @@ class TestEvents:
         assert attempt(twin).state == "paid"
         check_books(twin)
         assert not incidents(twin)
+
+    def test_paid_after_a_proven_failure_by_order_is_late_and_no_contradiction(
+        self, twin: Twin
+    ) -> None:
+        """F25: people look at it, but there is nothing to ask."""
+        sent(twin)
+        twin.do(reply("a", Accepted("bt"), token="ls_a"))
+        deliver(twin, event("evt_1", "failed", sequence=2))
+        assert payout(twin).state == "failed"
+        deliver(twin, event("evt_2", "paid", sequence=3))
+        assert (payout(twin).state, incidents(twin)) == ("settled", ["paid_and_failed"])
+        assert attempt(twin).inquire_at is None
+
+    def test_a_promise_after_a_denial_is_asked_about_at_once(self, twin: Twin) -> None:
+        """F12, F24: the failure was told while the send was under way."""
+        sent(twin)
+        deliver(twin, event("evt_1", "failed"))
+        twin.do(reply("a", Accepted("bt"), token="ls_a"))
+        assert (attempt(twin).state, attempt(twin).inquire_at) == ("accepted", T0)
+
+    def test_a_question_about_a_contradiction_stays_asked(self, twin: Twin) -> None:
+        """F26: whatever else is told meanwhile, and an answer to an older question is no answer."""
+        sent(twin)
+        twin.do(reply("a", PAID, token="ls_a"))
+        deliver(twin, event("evt_1", "failed"))
+        deliver(twin, event("evt_2", "returned", amount=30, return_id="rt_1"))
+        with pytest.raises(NotDue):
+            twin.do(asked(twin, "a", StatusRejected("AC04", "closed"), count=7))
+        assert (attempt(twin).state, attempt(twin).inquire_at) == ("returned", T0)
+
+    def test_a_frozen_attempt_stays_frozen(self, twin: Twin) -> None:
+        """F18: whatever the worker says of its send."""
+        sent(twin)
+        deliver(twin, event("evt_1", "paid", amount=99))
+        twin.do(reply("a", Unknown("timeout"), token="ls_a"))
+        row = attempt(twin)
+        assert (row.state, row.reason) == ("unknown", "amount_mismatch")
+        twin.clock.advance(60)
+        twin.do(asked(twin, "a", StatusRejected("AC04", "closed")))
+        assert attempt(twin).state == "unknown"
+        assert incidents(twin) == ["amount_mismatch"]
+
+    def test_of_two_executions_one_came_back(self, twin: Twin) -> None:
+        """F25, F79: it was never the merchant's, and the journal says so."""
+        sent(twin)
+        twin.do(reply("a", NOT_SENT, token="ls_a"))
+        twin.do(begin("p", "b"))
+        deliver(twin, event("evt_1", "paid", "b"))
+        deliver(twin, event("evt_2", "paid", "a"))
+        deliver(twin, event("evt_3", "returned", "a", amount=70, return_id="rt_1"))
+        deliver(twin, event("evt_4", "returned", "b", amount=70, return_id="rt_1"))
+        back = [e.kind for e in twin.rows(JOURNAL) if "return_id" in e.body]
+        assert back == ["payout.again_returned", "payout.part_returned"]
+        assert payout(twin).amount_returned == 40
 
     def test_a_late_payment_after_all_came_back(self, twin: Twin) -> None:
         """F25, F79: a returned payout is settled again, by the other attempt."""

@@ -138,6 +138,9 @@ def test_a_return_means_that_the_money_had_left() -> None:
     """F23: even if nobody said so; and a failure told beside it contradicts that."""
     assert standing([back("rt_1", 30)], AMOUNT).paid
     assert standing([back("rt_1", 30), failed()], AMOUNT).contradicted
+    third = fact("returned", "rt_1", amount=30, sequence=3)
+    assert standing([third, failed(4)], AMOUNT).undone_by == 4
+    assert standing([third, failed(2)], AMOUNT).returned == 30
 
 
 def test_every_reference_is_known() -> None:
