@@ -270,7 +270,7 @@ def _judge_obligation(found: _Obligation) -> None:
             expected="a receivable, as a merchant_owes incident names it,",
             found="none",
         )
-    if (found.opened, found.amount) != (int(found.owed > 0), found.owed):
+    if (found.opened, int(found.amount)) != (int(found.owed > 0), found.owed):
         wanted = f"one open merchant_owes incident of {found.owed}, what is owed,"
         raise Disagreement(
             "accounts",
