@@ -110,19 +110,18 @@ def test_a_process_that_was_given_its_address_reads_no_passwords(tmp_path: Path)
 
 
 async def test_an_engine_that_cannot_open_leaves_no_connection(
-    settings: Settings, dsns: Dsns, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, dsns: Dsns
 ) -> None:
     """The second pool fails: the first is closed again."""
     opened: list[Pool] = []
 
-    async def second_fails(dsn: str, *, size: int, name: str) -> Pool:
+    async def second_fails(dsn: str, /, *, size: int, name: str) -> Pool:
         if opened:
             raise ConnectionRefusedError
         opened.append(await open_pool(dsn, size=size, name=name))
         return opened[0]
 
-    monkeypatch.setattr(bootstrap, "open_pool", second_fails)
     with pytest.raises(ConnectionRefusedError):
-        async with bootstrap.open_engine(settings, dsns.api, name="tests"):
+        async with bootstrap.open_engine(settings, dsns.api, name="tests", open_pool=second_fails):
             raise AssertionError
     assert opened[0].is_closing()

@@ -1,5 +1,6 @@
 """The command as a process: exit codes, one line for what is expected to go wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -103,3 +104,25 @@ def test_the_example_is_what_its_script_makes(tmp_path: Path) -> None:
     rows = read_payout_file(EXAMPLES / "payouts.csv")
     assert len(rows) == 1_000
     assert {row.body["currency"] for row in rows} == {"EUR", "USD", "GBP", "JPY", "KWD", "USDC"}
+
+
+def test_the_log_is_on_standard_error_and_shows_no_locals() -> None:
+    """F65: standard output is the command's answer alone, such as a key that was just made."""
+    code = (
+        "import structlog; from bursar.cli.main import _settings; _settings()\n"
+        "def fail():\n"
+        "    secret = 'hunter' + '2'\n"
+        "    raise ValueError('no')\n"
+        "log = structlog.get_logger()\n"
+        "try: fail()\n"
+        "except ValueError: log.exception('it_failed')\n"
+        "log.warning('beware'); print('the answer')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "the answer\n"
+    failed, warned = (json.loads(line) for line in done.stderr.splitlines())
+    assert "ValueError: no" in failed["exception"]
+    assert "hunter2" not in done.stderr
+    assert (warned["event"], warned["level"]) == ("beware", "warning")

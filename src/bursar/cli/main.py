@@ -268,9 +268,13 @@ def keys_list(
 
 
 def _settings(**overrides: Any) -> "Settings":
+    """What the environment and the options say; from here on the log is as they want it."""
+    from bursar.cli.logs import configure_logging
     from bursar.settings import load_settings
 
-    return load_settings(**overrides)
+    settings = load_settings(**overrides)
+    configure_logging(settings.log_level)
+    return settings
 
 
 def _hold_lifeline() -> None:
