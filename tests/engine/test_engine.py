@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 
 from bursar.bootstrap import RULES
@@ -115,11 +116,23 @@ class TestLostCommits:
         commits = [row for row in await on_twin.rows(GROUP_COMMITS) if row not in before]
         assert sorted(commit.tombstone for commit in commits) == [False, True]
 
-    async def test_that_no_database_can_settle_is_said_to_be_unknown(self, on_twin: Place) -> None:
+    async def test_are_settled_whatever_error_comes_first(self, on_twin: Place) -> None:
+        """F49, F54: a standby, a full disk, a bug: no error says that nothing was committed."""
+        faulty = Faulty(on_twin.store)
+        faulty.fail("committed", CommitUnknown("cut"))
+        errors = (asyncpg.ReadOnlySQLTransactionError("x"), asyncpg.DiskFullError("x"))
+        faulty.fail("entomb", *errors, asyncpg.InternalServerError("x"), ValueError("x"))
+        await on_twin.engine(faulty).submit(fund(5))
+        assert (faulty.begun, await _free(on_twin)) == (1, 5)
+
+    @pytest.mark.parametrize("error", [TransactionConflict("away"), ValueError("x")])
+    async def test_that_no_database_can_settle_is_said_to_be_unknown(
+        self, on_twin: Place, error: Exception
+    ) -> None:
         """F49: 503 after a bounded wait; the next command finds a working engine."""
         faulty = Faulty(on_twin.store)
         faulty.fail("committed", CommitUnknown("cut"))
-        faulty.fail("entomb", *[TransactionConflict("away")] * 1000)
+        faulty.fail("entomb", *[error] * 1000)
         engine = on_twin.engine(faulty)
         with pytest.raises(OutcomeUnknown) as unknown:
             await engine.submit(fund(5))

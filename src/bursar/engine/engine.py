@@ -216,13 +216,18 @@ class Engine:
             log.exception("wake_failed", topics=sorted(topics))
 
     async def _settle(self, group_id: str) -> bool:
-        """Whether the group of a lost COMMIT is in the database, by its tombstone."""
+        """Whether the group of a lost COMMIT is in the database, by its tombstone.
+
+        Any error means not known yet: a group that may be committed must neither run again nor be
+        told that it changed nothing. Raises `OutcomeUnknown` at the deadline.
+        """
         deadline = self._clock.monotonic() + SETTLE_DEADLINE_S
         pause_s = 0.05
         while self._clock.monotonic() < deadline:
             try:
                 committed = await self._store.entomb(group_id)
-            except TransactionConflict:
+            except Exception as error:  # noqa: BLE001 - it says nothing about the lost group
+                log.warning("lost_commit_not_settled", group_id=group_id, error=repr(error))
                 await self._clock.sleep(pause_s)
                 pause_s = min(pause_s * 2, 1.0)
             else:

@@ -31,6 +31,16 @@ _RETRY = (
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
 )
+_AWAY = (
+    *CONNECTION_ERRORS,
+    asyncpg.DatabaseDroppedError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresIOError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""No command is at fault and none can do better alone: the server goes, its disk or memory is full,
+or it became a standby."""
 COMMIT_DEADLINE_S = 10.0
 REPLAN_ROWS_FIRST = 64
 REPLAN_ROWS_LAST = 1 << 22
@@ -43,10 +53,10 @@ more, so fewer go by INSERT."""
 
 
 def _translated(error: Exception) -> Exception:
-    """An asyncpg error as the engine's: conflict, constraint, or the error itself."""
+    """An asyncpg error as the engine's: away, conflict, constraint, or the error itself."""
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         return ConstraintError(error.constraint_name or "unnamed", str(error))
-    if isinstance(error, CONNECTION_ERRORS):
+    if isinstance(error, _AWAY):
         return DatabaseAway(f"{type(error).__name__}: {error}")
     if isinstance(error, _RETRY):
         return TransactionConflict(f"{type(error).__name__}: {error}")
@@ -111,13 +121,19 @@ class PostgresStore:
         """See `Store`. Waits for the lost transaction by its row lock on the group's id."""
         try:
             async with self._pool.acquire() as connection:
-                tombstone = await connection.fetchval(self._queries["entomb_group"], group_id)
-                if tombstone is not None:
-                    return False
-                committed = await connection.fetchval(self._queries["group_committed"], group_id)
-                return bool(committed)
+                try:
+                    return await self._entomb(connection, group_id)
+                except asyncpg.ReadOnlySQLTransactionError:
+                    connection.terminate()
+                    raise
         except Exception as error:
             raise _translated(error) from error
+
+    async def _entomb(self, connection: Any, group_id: str) -> bool:
+        tombstone = await connection.fetchval(self._queries["entomb_group"], group_id)
+        if tombstone is not None:
+            return False
+        return bool(await connection.fetchval(self._queries["group_committed"], group_id))
 
     async def take_due(self, queue: str, limit: int, arguments: Mapping[str, Any]) -> list[str]:
         """See `Store`: runs `due_<queue>(limit, *arguments)`."""
@@ -147,6 +163,7 @@ class PostgresSession:
         self._queries = queries
         self._on_insert = on_insert
         self._ended = False
+        self._standby = False
 
     async def _fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
         try:
@@ -154,6 +171,8 @@ class PostgresSession:
                 self._queries[name], *arguments
             )
         except Exception as error:
+            # After a failover the connection leads to the old primary: another may do better.
+            self._standby |= isinstance(error, asyncpg.ReadOnlySQLTransactionError)
             raise _translated(error) from error
         return rows
 
@@ -231,14 +250,19 @@ class PostgresSession:
             await self._drop()
             raise
         self._ended = True
-        await self._pool.release(self._connection)
+        # What it ends in is known now: a failure to give the connection back changes nothing.
+        with suppress(Exception):
+            await self._pool.release(self._connection)
         if status != "COMMIT":
             # The server ends an aborted transaction politely, with a rollback.
             raise TransactionConflict(f"COMMIT was answered {status}")
 
     async def rollback(self) -> None:
-        """ROLLBACK; a connection that can't is dropped."""
+        """ROLLBACK; a connection that can't is dropped, and so is one to a standby."""
         if self._ended:
+            return
+        if self._standby:
+            await self._drop()
             return
         try:
             await self._connection.execute("ROLLBACK")
