@@ -105,12 +105,12 @@ FROM generate_series($1::bigint, $1::bigint + $2::bigint - 1) AS n, generate_ser
 INSERT INTO attempts
     (id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
      begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
-     inquire_at, inquiries, proof_at)
+     inquire_at, inquiries, proof_at, sends)
 SELECT 'pa_' || lpad(to_hex(n), 32, '0'), 'mer_' || lpad(to_hex($3 + n % $4), 32, '0'),
        'po_' || lpad(to_hex(n), 32, '0'), 1, 'bank', lpad(to_hex(n), 32, '0'),
        'hd_' || lpad(to_hex(n), 32, '0'), 10000, 'EUR', t.at, 'paid',
        'ls_' || lpad(to_hex(n), 32, '0'), t.at, NULL, 'bt_' || lpad(to_hex(n), 32, '0'), NULL,
-       NULL, NULL, 0, NULL
+       NULL, NULL, 0, NULL, 1
 FROM generate_series($1::bigint, $1::bigint + $2::bigint - 1) AS n,
      LATERAL (SELECT transaction_timestamp() - interval '2 days' AS at) AS t
 
