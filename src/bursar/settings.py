@@ -1,8 +1,10 @@
 """Settings: read once at start from the environment (`BURSAR_*`), then handed in, never global.
 
 Secrets are `SecretStr`, so no log line or traceback shows them. The sandbox has well-known
-secrets of its own; production refuses to start with them. A variable that is not known is refused
-too: a misspelt one would leave its default in force, and nobody would hear of it.
+secrets of its own; in production an API or a worker refuses to start with those that it uses
+(`api_problems`, `worker_problems`), and no process is asked for secrets that it does not use. A
+variable that is not known is refused too: a misspelt one would leave its default in force, and
+nobody would hear of it.
 """
 
 import os
@@ -11,6 +13,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -48,6 +51,7 @@ _SERVICE_LINK: Final = re.compile(
     r"|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)\Z"
 )
 _SERVICE_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
+_SERVER: Final = re.compile(r"(?:\[[^\[\]]*\]|[^\[\]:]*)(?::(?P<port>[0-9]{1,5})?)?\Z", re.ASCII)
 
 
 class SettingsInvalid(ValueError):
@@ -106,10 +110,39 @@ class Settings(BaseSettings):
     "Fall-back when no notification arrives."
     journal_export: Path | None = None
     "A file that gets every journal entry, one JSON object a line, at least once."
+    anchor: Path | None = None
+    "Where checkpoints are appended; `checkpoints.jsonl` in the data directory unless given."
     body_bytes_max: int = Field(default=65_536, ge=1024, le=16_777_216)
     "Largest request body that the API reads."
     crash_at: str | None = None
     "For tests, in the sandbox: `STEP:SIDE[:TIMES]` of kit/crashpoints, where the process dies."
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_service_links(cls, given: Any) -> Any:
+        """Drop what Kubernetes tells of a service called `bursar-api` or `bursar-sim`.
+
+        It has the name of a port of ours, and is the address of a service.
+        """
+        if not isinstance(given, dict):
+            return given
+        return {
+            name: value
+            for name, value in given.items()
+            if not (
+                name.endswith("_port")
+                and isinstance(value, str)
+                and _SERVICE_ADDRESS.match(value) is not None
+            )
+        }
+
+    @field_validator("database_url", "process_dsn")
+    @classmethod
+    def _is_an_address_of_postgres(cls, address: SecretStr | None) -> SecretStr | None:
+        if address is not None and (fault := _address_fault(address.get_secret_value())):
+            # Its text stays out of the message: any part of it may be part of a password (F65).
+            raise ValueError(f"is no address of a Postgres: {fault}")
+        return address
 
     @field_validator("crash_at")
     @classmethod
@@ -119,21 +152,9 @@ class Settings(BaseSettings):
         return text
 
     @model_validator(mode="after")
-    def _production_has_its_own_secrets(self) -> Self:
-        if self.mode == "production":
-            for provider in _PROVIDERS:
-                for name in (f"{provider}_api_key", f"{provider}_webhook_secret"):
-                    secret: SecretStr = getattr(self, name)
-                    if secret.get_secret_value().strip() in {"", *SANDBOX_SECRETS}:
-                        raise ValueError(f"BURSAR_{name.upper()} must be set in production mode")
-                if getattr(self, f"{provider}_url") is None:
-                    raise ValueError(
-                        f"BURSAR_{provider.upper()}_URL must be set in production mode"
-                    )
-            if self.database_url is None and self.process_dsn is None:
-                raise ValueError("DATABASE_URL must be set in production mode")
-            if self.crash_at is not None:
-                raise ValueError("BURSAR_CRASH_AT is refused in production mode")
+    def _production_does_not_crash(self) -> Self:
+        if self.mode == "production" and self.crash_at is not None:
+            raise ValueError("BURSAR_CRASH_AT is refused in production mode")
         return self
 
     @property
@@ -160,6 +181,11 @@ class Settings(BaseSettings):
         return (given or f"http://{_reachable(self.sim_host)}:{self.sim_port}").rstrip("/")
 
     @property
+    def anchor_file(self) -> Path:
+        """Where the worker that seals appends each checkpoint."""
+        return self.anchor or self.data_dir / "checkpoints.jsonl"
+
+    @property
     def demo_file(self) -> Path:
         """Where `bursar up` leaves the demo merchant's key (mode 0600)."""
         return self.data_dir / "demo.json"
@@ -180,6 +206,44 @@ def load_settings(**overrides: Any) -> Settings:
         if not problems:
             return settings
     raise SettingsInvalid(problems)
+
+
+def database_problems(settings: Settings) -> list[str]:
+    """What keeps any process from the database in production: there is no embedded one."""
+    if settings.mode == "sandbox" or settings.database_url is not None:
+        return []
+    return ["DATABASE_URL must be set in production mode"]
+
+
+def api_problems(settings: Settings) -> list[str]:
+    """What keeps an API from starting in production: what providers sign with is public."""
+    lines = [] if settings.process_dsn is not None else database_problems(settings)
+    return lines + _public_secrets(settings, "webhook_secret")
+
+
+def worker_problems(settings: Settings) -> list[str]:
+    """What keeps a worker from starting in production: a provider that is simulated or public."""
+    lines = [] if settings.process_dsn is not None else database_problems(settings)
+    lines += _public_secrets(settings, "api_key")
+    if settings.mode == "production":
+        lines += [
+            f"BURSAR_{provider.upper()}_URL must be set in production mode"
+            for provider in _PROVIDERS
+            if getattr(settings, f"{provider}_url") is None
+        ]
+    return lines
+
+
+def _public_secrets(settings: Settings, kind: str) -> list[str]:
+    """A line for each provider whose secret of this kind is empty or everybody's."""
+    if settings.mode == "sandbox":
+        return []
+    names = [f"{provider}_{kind}" for provider in _PROVIDERS]
+    return [
+        f"BURSAR_{name.upper()} must be set in production mode"
+        for name in names
+        if getattr(settings, name).get_secret_value().strip() in {"", *SANDBOX_SECRETS}
+    ]
 
 
 def known_variables() -> frozenset[str]:
@@ -207,11 +271,32 @@ def _is_service_link(name: str, value: str) -> bool:
     return name.endswith("_PORT") and _SERVICE_ADDRESS.match(value) is not None
 
 
+def _address_fault(address: str) -> str | None:
+    """What is wrong with a Postgres address, in words that repeat nothing of it; None if fine."""
+    escape = "write / ? # @ : [ ] in a name or password as %2F %3F %23 %40 %3A %5B %5D"
+    try:
+        parts = urlsplit(address)
+        parse_qsl(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:
+        return f"its host or its query cannot be read; {escape}"
+    if parts.scheme not in {"postgresql", "postgres"}:
+        return "it does not begin with postgresql://"
+    if parts.fragment or "@" in parts.path or parts.path.count("/") > 1:
+        return f"there is more than a database's name after its host; {escape}"
+    for server in parts.netloc.rpartition("@")[2].split(","):
+        found = _SERVER.match(server)
+        if found is None or int(found["port"] or 1) not in range(1, 65_536):
+            return f"a host's port is no number from 1 to 65535; {escape}"
+    return None
+
+
 def _line(location: tuple[int | str, ...], message: str) -> str:
     reason = message.removeprefix("Value error, ")
     if not location:
         return reason
     name = str(location[0])
+    if name == "BURSAR_DATABASE_URL" and name not in {given.upper() for given in os.environ}:
+        name = "DATABASE_URL"  # the other name of the same setting is the one that was given
     return f"{name if name.isupper() else f'BURSAR_{name.upper()}'}: {reason}"
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_CITED = re.compile(r"\b[FI][0-9]{1,3}\b")
+_CITED = re.compile(r"(?<!noqa: )\b[FI][0-9]{1,3}\b")
 _EXPLAINED = re.compile(r"^\| ([FI][0-9]{1,3}) \|", re.MULTILINE)
 _FOLDERS = ("src", "tests", "docs/decisions")
 

@@ -11,6 +11,7 @@ import pytest
 from bursar.cli.payout_file import read_payout_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PRODUCTION = {"BURSAR_MODE": "production", "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/x"}
 
 
 def bursar(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -57,6 +58,14 @@ def test_help_is_quick() -> None:
         (("up", "--api-port", "0"), {}, 1, "BURSAR_API_PORT: "),
         (("doctor",), {"BURSAR_MDOE": "x"}, 1, "BURSAR_MDOE: there is no such setting"),
         (("up",), {"BURSAR_SIMPORT": "1"}, 1, "the nearest is BURSAR_SIM_PORT"),
+        (("api",), {"BURSAR_MODE": "production"}, 1, "DATABASE_URL must be set in production"),
+        (("api",), PRODUCTION, 1, "BURSAR_BANK_WEBHOOK_SECRET must be set in production mode"),
+        (("worker",), PRODUCTION, 1, "BURSAR_OFFRAMP_URL must be set in production mode"),
+        (("migrate",), PRODUCTION, 1, "the database does not answer"),
+        (("keys", "list"), PRODUCTION, 1, "the database does not answer"),
+        (("verify",), {"BURSAR_MODE": "production"}, 1, "DATABASE_URL must be set in production"),
+        (("pay", "no.csv"), {"BURSAR_MODE": "production"}, 2, "no.csv cannot be read"),
+        (("migrate",), {"DATABASE_URL": "postgresql://u:1/x@h"}, 1, "DATABASE_URL: is no address"),
         (("up", "--data-dir", "/dev/null/x"), {}, 1, "/dev/null/x cannot be used"),
     ],
 )

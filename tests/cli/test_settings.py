@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from bursar.settings import Settings, SettingsInvalid, known_variables, load_settings
+from bursar.settings import (
+    Settings,
+    SettingsInvalid,
+    api_problems,
+    database_problems,
+    known_variables,
+    load_settings,
+    worker_problems,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,42 +71,105 @@ def test_production_with_its_own_secrets(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("change", "line"),
+    ("change", "needed_by"),
     [
-        ({"BURSAR_BANK_API_KEY": None}, "BURSAR_BANK_API_KEY must be set in production mode"),
-        (
-            {"BURSAR_BANK_WEBHOOK_SECRET": "sandbox-bank-webhook-secret"},
-            "BURSAR_BANK_WEBHOOK_SECRET must be set in production mode",
-        ),
-        (
-            {"BURSAR_BANK_WEBHOOK_SECRET": "sandbox-bank-key"},
-            "BURSAR_BANK_WEBHOOK_SECRET must be set in production mode",
-        ),
-        (
-            {"BURSAR_BANK_API_KEY": " "},
-            "BURSAR_BANK_API_KEY must be set in production mode",
-        ),
-        ({"BURSAR_BANK_URL": None}, "BURSAR_BANK_URL must be set in production mode"),
-        (
-            {"BURSAR_OFFRAMP_API_KEY": None},
-            "BURSAR_OFFRAMP_API_KEY must be set in production mode",
-        ),
-        (
-            {"BURSAR_OFFRAMP_WEBHOOK_SECRET": "sandbox-offramp-webhook-secret"},
-            "BURSAR_OFFRAMP_WEBHOOK_SECRET must be set in production mode",
-        ),
-        ({"BURSAR_OFFRAMP_URL": None}, "BURSAR_OFFRAMP_URL must be set in production mode"),
-        ({"DATABASE_URL": None}, "DATABASE_URL must be set in production mode"),
+        ({}, {}),
+        ({"BURSAR_BANK_API_KEY": None}, {"worker"}),
+        ({"BURSAR_BANK_API_KEY": " "}, {"worker"}),
+        ({"BURSAR_BANK_API_KEY": "sandbox-bank-webhook-secret"}, {"worker"}),
+        ({"BURSAR_BANK_URL": None}, {"worker"}),
+        ({"BURSAR_OFFRAMP_API_KEY": None}, {"worker"}),
+        ({"BURSAR_OFFRAMP_URL": None}, {"worker"}),
+        ({"BURSAR_BANK_WEBHOOK_SECRET": "sandbox-bank-webhook-secret"}, {"api"}),
+        ({"BURSAR_BANK_WEBHOOK_SECRET": "sandbox-bank-key"}, {"api"}),
+        ({"BURSAR_OFFRAMP_WEBHOOK_SECRET": None}, {"api"}),
+        ({"DATABASE_URL": None}, {"api", "worker", "others"}),
     ],
 )
-def test_production_refuses_what_is_public(
-    monkeypatch: pytest.MonkeyPatch, change: dict[str, str | None], line: str
+def test_production_refuses_what_is_public_where_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, str | None], needed_by: set[str]
 ) -> None:
-    """Everybody knows the sandbox's secrets."""
+    """Everybody knows the sandbox's secrets; and no process must have those of another."""
     environment = {name: value for name, value in (PRODUCTION | change).items() if value}
+    settings = load(monkeypatch, environment)
+    found = {
+        "api": api_problems(settings),
+        "worker": worker_problems(settings),
+        "others": database_problems(settings),
+    }
+    lines = [f"{name} must be set in production mode" for name in change]
+    assert found == {who: lines if who in needed_by else [] for who in found}
+
+
+def test_the_sandbox_needs_no_secret() -> None:
+    """A newcomer sets nothing."""
+    settings = load_settings()
+    assert api_problems(settings) == worker_problems(settings) == database_problems(settings) == []
+
+
+def test_a_process_with_its_own_address_needs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The admin's address stays with the admin."""
+    given = {**PRODUCTION, "BURSAR_PROCESS_DSN": PRODUCTION["DATABASE_URL"]}
+    del given["DATABASE_URL"]
+    settings = load(monkeypatch, given)
+    assert api_problems(settings) == worker_problems(settings) == []
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "BURSAR_DATABASE_URL", "BURSAR_PROCESS_DSN"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://admin:pa/ss@h/db",
+        "postgresql://admin:12/ss@h/db",
+        "postgresql://admin:12?ss@h/db",
+        "postgresql://admin:12#ss@h/db",
+        "postgresql://admin:pass@h:99999/db",
+        "postgresql://admin:pass@h:0/db",
+        "postgresql://admin:pass@h:5432x/db",
+        "postgresql://admin:pass@[::1",
+        "postgresql://admin:pass@::1/db",
+        "postgresql://admin:pass@h/db?sslmode",
+        "mysql://admin:pass@h/db",
+        "admin:pass@h/db",
+        "",
+    ],
+)
+def test_a_malformed_database_address_is_refused_without_its_text(
+    monkeypatch: pytest.MonkeyPatch, name: str, address: str
+) -> None:
+    """F65: a slash in a password would have the rest of it quoted as a port, in a traceback."""
     with pytest.raises(SettingsInvalid) as invalid:
-        load(monkeypatch, environment)
-    assert invalid.value.problems == [line]
+        load(monkeypatch, {name: address})
+    (line,) = invalid.value.problems
+    assert line.startswith(f"{name}: is no address of a Postgres: ")
+    assert "ss@" not in line
+    assert "pass" not in line.replace("password", "")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://admin:p%2Fa%40ss@db.example:5432/bursar?sslmode=require",
+        "postgres://db.example/bursar",
+        "postgresql://u:p@[::1]:5432/d",
+        "postgresql://u:p@one:5432,two:5433/d",
+        "postgresql:///d?host=/run/postgresql&port=5432",
+        "postgresql://u@h",
+    ],
+)
+def test_an_address_that_the_driver_takes_is_taken(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Several hosts, a socket's directory, an escaped password."""
+    settings = load(monkeypatch, {"DATABASE_URL": address})
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == address
+
+
+def test_checkpoints_go_where_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I14: elsewhere than what they guard, if somebody says where."""
+    assert load_settings().anchor_file == Path("data/checkpoints.jsonl")
+    assert load(monkeypatch, {"BURSAR_ANCHOR": "/mnt/w/c"}).anchor_file == Path("/mnt/w/c")
 
 
 @pytest.mark.parametrize(
@@ -192,3 +263,18 @@ def test_what_kubernetes_tells_a_pod_is_no_setting(monkeypatch: pytest.MonkeyPat
         "BURSAR_CONSOLE_SERVICE_HOST": "10.0.0.2",
     }
     assert load(monkeypatch, links).api_port == 8026
+
+
+def test_a_service_with_the_name_of_a_setting_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`bursar-api` and `bursar-sim`; a port that somebody really gave is still read."""
+    links = {
+        "BURSAR_API_SERVICE_HOST": "10.0.0.1",
+        "BURSAR_API_PORT": "tcp://10.0.0.1:8026",
+        "BURSAR_API_PORT_8026_TCP": "tcp://10.0.0.1:8026",
+        "BURSAR_SIM_PORT": "udp://10.0.0.1:9999",
+    }
+    settings = load(monkeypatch, links)
+    assert (settings.api_port, settings.sim_port) == (8026, 8028)
+    assert load_settings(api_port=9000).api_port == 9000

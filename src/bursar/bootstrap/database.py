@@ -9,7 +9,7 @@ from bursar.db.migrate import assert_migrated, migrate, read_migrations
 from bursar.db.pool import Pool
 from bursar.db.prepare import prepare, role_dsns
 from bursar.db.roles import API, AUDITOR, DATABASE, OWNER, WORKER, Dsns, load_or_make_passwords
-from bursar.settings import Settings
+from bursar.settings import Settings, SettingsInvalid, database_problems
 
 
 def embedded_server(settings: Settings) -> EmbeddedPostgres | None:
@@ -58,9 +58,12 @@ def process_dsn(settings: Settings, role: str) -> str:
 
     With `DATABASE_URL`, the role's password is the one that `bursar up` made in the data
     directory; where there is none, the address is taken as it stands. Without it, the embedded
-    server's; raises `PostgresFailed` if that was never started.
+    server's; raises `PostgresFailed` if that was never started, and `SettingsInvalid` in
+    production, which has none.
     """
     if settings.database_url is None:
+        if problems := database_problems(settings):
+            raise SettingsInvalid(problems)
         return EmbeddedPostgres(settings.data_dir).dsn(role)
     if not _passwords_file(settings).exists():
         return _given_url(settings)

@@ -22,11 +22,15 @@ from bursar.kit.ids import SystemIds, SystemRandomness
 from bursar.rails.bank import webhooks as bank_webhooks
 from bursar.rails.offramp import webhooks as offramp_webhooks
 from bursar.rails.port import PayoutRail
-from bursar.settings import Settings
+from bursar.settings import Settings, SettingsInvalid, api_problems, worker_problems
 
 
 def serve_api(settings: Settings, open_engine: EngineFactory = open_engine) -> None:
-    """Run the API on the settings' host and port until SIGTERM or SIGINT."""
+    """Run the API on the settings' host and port until SIGTERM or SIGINT.
+
+    Raises `SettingsInvalid` in production for a webhook secret that everybody knows.
+    """
+    _refuse(api_problems(settings))
     uvloop.run(_serve_api(settings, open_engine))
 
 
@@ -72,7 +76,11 @@ async def _serve_api(settings: Settings, open_engine: EngineFactory) -> None:
 
 
 def serve_worker(settings: Settings) -> None:
-    """Run a worker until SIGTERM or SIGINT; it finishes the calls that it has begun."""
+    """Run a worker until SIGTERM or SIGINT; it finishes the calls that it has begun.
+
+    Raises `SettingsInvalid` in production for a provider's address or key that is not given.
+    """
+    _refuse(worker_problems(settings))
     uvloop.run(_serve_worker(settings))
 
 
@@ -109,7 +117,7 @@ async def _serve_worker(settings: Settings) -> None:
             clock=clock,
             concurrency=settings.worker_concurrency,
             poll_s=settings.worker_poll_s,
-            anchor=settings.data_dir / "checkpoints.jsonl",
+            anchor=settings.anchor_file,
             journal_export=settings.journal_export,
         )
         await worker.run(stop)
@@ -142,3 +150,8 @@ async def _housekeeping_pool(dsn: str) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await close(pool)
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise SettingsInvalid(problems)

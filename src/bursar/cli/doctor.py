@@ -10,7 +10,7 @@ from typing import Final
 from bursar.cli.ports import port_fault
 from bursar.db.binaries import choose_binaries, system_binaries, wheel_binaries
 from bursar.db.errors import PostgresNotFound
-from bursar.settings import SANDBOX_SECRETS, Settings
+from bursar.settings import SANDBOX_SECRETS, Settings, api_problems, worker_problems
 
 _PYTHON_MIN: Final = (3, 11)
 _DISK_FREE_MIN: Final = 1 << 30
@@ -36,6 +36,7 @@ def examine(settings: Settings) -> list[Finding]:
         _data_dir(settings),
         *_ports(settings),
         _demo(settings),
+        *_production(settings),
         *_settings(settings),
     ]
 
@@ -86,6 +87,15 @@ def _demo(settings: Settings) -> Finding:
     if settings.demo_file.exists():
         return Finding("ok", "demo", f"key in {settings.demo_file}")
     return Finding("note", "demo", "no demo merchant yet: `bursar up` makes it")
+
+
+def _production(settings: Settings) -> list[Finding]:
+    """What an API or a worker would lack with these settings: each needs its own alone."""
+    return [
+        Finding("note", subject, f"{problem}, for `bursar {subject}`")
+        for subject, problems in (("api", api_problems), ("worker", worker_problems))
+        for problem in problems(settings)
+    ]
 
 
 def _settings(settings: Settings) -> list[Finding]:
