@@ -75,14 +75,14 @@ class NodeStore:
         self.process = process
         self._on_away = on_away
 
-    async def begin(self) -> NodeSession:
+    async def begin(self, *, patience_s: float | None = None) -> NodeSession:
         """Start a transaction; its time is read before it waits for others, as in Postgres."""
         process, memory = self.process, self.database.memory
         await process.latency()
         if process.strikes("db.away"):
             raise DatabaseAway("no connection")
         now = memory.clock.wall()
-        session = await memory.begin()
+        session = await memory.begin(patience_s=patience_s)
         if not process.alive:
             await session.rollback()
             await process.forever()

@@ -62,12 +62,12 @@ class Faulty:
         if due:
             raise due.pop(0)
 
-    async def begin(self) -> Session:
+    async def begin(self, *, patience_s: float | None = None) -> Session:
         """Wait at the gate first."""
         await self.gate.wait()
         self.begun += 1
         self.trip("begin")
-        return FaultySession(self, await self._store.begin())
+        return FaultySession(self, await self._store.begin(patience_s=patience_s))
 
     async def entomb(self, group_id: str) -> bool:
         """As the store says."""

@@ -7,7 +7,7 @@ import pytest
 
 from bursar.bootstrap import QUERIES
 from bursar.db.pool import open_pool
-from bursar.engine.errors import DatabaseAway, Overloaded
+from bursar.engine.errors import ConstraintError, DatabaseAway, Overloaded
 from bursar.engine.model import GROUP_COMMITS
 from bursar.engine.postgres import PostgresStore, _translated
 from bursar.ledger.model import ACCOUNTS
@@ -45,10 +45,22 @@ async def test_a_full_disk_refuses_the_group_and_never_its_members(on_postgres: 
     answers = await asyncio.gather(
         *(engine.submit(fund(1)) for _ in range(20)), return_exceptions=True
     )
-    assert {type(answer) for answer in answers} == {Overloaded}
+    assert {getattr(answer, "code", None) for answer in answers} == {Overloaded.code}
     assert faulty.begun == 8
     await engine.submit(fund(1))
     assert sum(row.credits_posted for row in await on_postgres.rows(ACCOUNTS)) == 1
+
+
+async def test_one_that_goes_while_each_runs_alone_is_not_asked_by_each(on_twin: Place) -> None:
+    """F54: the first alone finds that it is away; the others behind it need not wait for that."""
+    faulty = Faulty(on_twin.store)
+    faulty.fail("write", ConstraintError("x", "x"), *[DatabaseAway("x")] * 8)
+    engine = on_twin.engine(faulty)
+    answers = await asyncio.gather(
+        *(engine.submit(fund(1)) for _ in range(20)), return_exceptions=True
+    )
+    assert {getattr(answer, "code", None) for answer in answers} == {Overloaded.code}
+    assert faulty.begun == 1 + 8
 
 
 async def test_a_connection_to_a_standby_is_left(on_postgres: Place, database: Database) -> None:

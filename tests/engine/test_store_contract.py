@@ -1,13 +1,14 @@
 """The contract of a store, held to Postgres and to its in-memory twin alike."""
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from bursar.engine.errors import ConstraintError, StaleRow, TransactionConflict
+from bursar.engine.errors import ConstraintError, RowHeld, StaleRow, TransactionConflict
 from bursar.engine.model import (
     GROUP_COMMITS,
     IDEMPOTENCY_KEYS,
@@ -52,12 +53,15 @@ async def _stored(place: Place, table: Table[Any], *rows: Row) -> None:
     await session.commit()
 
 
-async def _locked(place: Place, table: Table[Any], *keys: Any) -> list[Any]:
+async def _locked(
+    place: Place, table: Table[Any], *keys: Any, patience_s: float | None = None
+) -> list[Any]:
     """The committed rows under these keys."""
-    session = await place.store.begin()
-    found = list(await session.lock(table, list(keys)))
-    await session.rollback()
-    return found
+    session = await place.store.begin(patience_s=patience_s)
+    try:
+        return list(await session.lock(table, list(keys)))
+    finally:
+        await session.rollback()
 
 
 def _reference(name: str, payout: str = "po_1") -> PayoutReference:
@@ -164,6 +168,17 @@ class TestLock:
         await first.write(_changes(updates={ACCOUNTS: [_with(account, credits_posted=5)]}))
         await first.commit()
         assert [row.credits_posted for row in await second] == [5]
+
+    async def test_is_waited_for_as_long_as_one_has_patience(self, place: Place) -> None:
+        """F38: and no longer: `RowHeld`, which leaves the row to whoever has it."""
+        first = await place.store.begin()
+        (account,) = await first.lock(ACCOUNTS, [AVAILABLE])
+        began = time.monotonic()
+        with pytest.raises(RowHeld):
+            await _locked(place, ACCOUNTS, AVAILABLE, patience_s=0.1)
+        assert 0.05 < time.monotonic() - began < 2
+        await first.rollback()
+        assert await _locked(place, ACCOUNTS, AVAILABLE, patience_s=0.1) == [account]
 
     async def test_peek_waits_for_nobody(self, place: Place) -> None:
         """A row that is not there is left out."""

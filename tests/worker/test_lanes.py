@@ -23,7 +23,7 @@ class Queue:
         in_flight = arguments.get("in_flight", [])
         return [key for key in self.due if key not in in_flight][:limit]
 
-    async def begin(self) -> Session:
+    async def begin(self, *, patience_s: float | None = None) -> Session:
         """Unused."""
         raise AssertionError
 

@@ -19,6 +19,7 @@ from bursar.engine.errors import (
     DatabaseAway,
     OutcomeUnknown,
     Overloaded,
+    RowHeld,
     TransactionConflict,
 )
 from bursar.engine.group import (
@@ -41,12 +42,25 @@ from bursar.kit.ids import Ids, Randomness
 log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
-GROUP_MAX = 256
+GROUP_MAX = 512
 QUEUE_MAX = 4096
 CONFLICTS_MAX = 8
 LOCK_CONFLICTS_MAX = 3
+HELD_RESPITE_S = 5.0
+"""For so long after a row was held too long, groups wait `GROUP_PATIENCE_S` for a lock and not as
+long as their role may: a group that waits stops the whole process."""
+GROUP_PATIENCE_S = 0.25
+PATIENCE_S = 0.1
+PATIENCE_SPENT_S = 0.01
+HELD_PATIENTLY_MAX = 20
+"""Where a group met a held row, each command runs alone and waits `PATIENCE_S` for each lock; after
+so many that waited for nothing, `PATIENCE_SPENT_S`."""
 UNDECIDED_MAX = 8
 SETTLE_DEADLINE_S = 20.0
+
+
+class _Away(Overloaded):
+    """The database stayed away: there is no use in trying with another command."""
 
 
 class _Waiting(msgspec.Struct, eq=False):
@@ -71,7 +85,10 @@ class Engine:
         queue_max: int = QUEUE_MAX,
         crash: CrashPoints | None = None,
     ) -> None:
-        """`on_wake` is told the topics of each committed group; it must not block."""
+        """`group_max` bounds a group, `queue_max` what waits for one.
+
+        `on_wake` is told the topics of each committed group; it must not block.
+        """
         self._store = store
         self._rules = rules
         self._clock = clock
@@ -85,6 +102,7 @@ class Engine:
         self._arrived = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._closing = False
+        self._held_until = 0.0
 
     async def submit(self, command: Command[Result]) -> Result:
         """Decide `command` in the next group and answer once that is committed.
@@ -125,26 +143,49 @@ class Engine:
                     _fail(waiting, OutcomeUnknown("The process stopped before the answer."))
                 raise
 
-    async def _run_group(self, group: Sequence[_Waiting]) -> None:
-        """Run a group to its end.
+    async def _run_group(
+        self, group: Sequence[_Waiting], *, patience_s: float | None = None
+    ) -> BursarError | None:
+        """Run a group to its end; the error that all of it was answered with, if there is one.
 
         If the database or a command's own code refuses the group as a whole, each command runs
         alone, so that only the offender fails.
         """
         try:
-            verdicts = await self._commit([waiting.submission for waiting in group])
+            verdicts = await self._commit([waiting.submission for waiting in group], patience_s)
         except (Overloaded, OutcomeUnknown) as error:
             for waiting in group:
                 _fail(waiting, error)
+            return error
         except Exception as error:  # noqa: BLE001 - whatever it is, only the offender fails
             if len(group) == 1:
-                _fail(group[0], _blamed(error))
-                return
-            for waiting in group:
-                await self._run_group([waiting])
+                blamed = _blamed(error)
+                _fail(group[0], blamed)
+                return blamed
+            await self._run_each(group, held=isinstance(error, RowHeld))
         else:
             with passing(self._crash, Step.ENGINE_ANSWER):
                 self._deliver(group, verdicts)
+        return None
+
+    async def _run_each(self, group: Sequence[_Waiting], *, held: bool) -> None:
+        """Run the commands of a group one by one.
+
+        If the group met a row that is `held`, those that need it are answered `Overloaded` after
+        a short wait each, and the others are done. If the database goes meanwhile, that is the
+        answer of all that are left.
+        """
+        lost = 0
+        patience_s: float | None = None
+        for place, waiting in enumerate(group):
+            if held:
+                patience_s = PATIENCE_S if lost < HELD_PATIENTLY_MAX else PATIENCE_SPENT_S
+            error = await self._run_group([waiting], patience_s=patience_s)
+            lost += isinstance(error, Overloaded)
+            if isinstance(error, _Away | OutcomeUnknown):
+                for left in group[place + 1 :]:
+                    _fail(left, _Away("The database is away. Nothing was done.", retry_after_s=2))
+                return
 
     def _deliver(self, group: Sequence[_Waiting], verdicts: Sequence[Verdict]) -> None:
         """Answer who was decided; the others go first in the next group, in their order."""
@@ -162,30 +203,41 @@ class Engine:
             undecided.append(waiting)
         self._queue.extendleft(reversed(undecided))
 
-    async def _commit(self, submissions: Sequence[Submission]) -> list[Verdict]:
+    async def _commit(
+        self, submissions: Sequence[Submission], patience_s: float | None
+    ) -> list[Verdict]:
         """Run the transaction until it is known to have committed or given up.
 
-        A group that keeps meeting locks is given up to be run one by one, so that a single row
-        held by somebody does not fail everyone.
+        A group that meets a row that somebody holds, or goes on meeting conflicts, is given up to
+        be run one by one; a lone command is then `Overloaded`.
         """
+        gave_up: type[Overloaded] = _Away
         for conflicts in range(CONFLICTS_MAX):
             if conflicts:
                 await self._clock.sleep(self._randomness.uniform(0.0, 0.01 * 2**conflicts))
             try:
-                return await self._attempt(submissions)
+                return await self._attempt(submissions, patience_s)
             except DatabaseAway as away:
                 log.info("database_away", reason=str(away), size=len(submissions))
             except TransactionConflict as conflict:
                 log.info("group_conflict", conflict=str(conflict), size=len(submissions))
-                if conflicts + 1 >= LOCK_CONFLICTS_MAX:
+                held = isinstance(conflict, RowHeld)
+                if held:
+                    self._held_until = self._clock.monotonic() + HELD_RESPITE_S
+                if held or conflicts + 1 >= LOCK_CONFLICTS_MAX:
                     if len(submissions) > 1:
                         raise
+                    gave_up = Overloaded
                     break
-        raise Overloaded("The database is busy or away. Nothing was done.", retry_after_s=2)
+        raise gave_up("The database is busy or away. Nothing was done.", retry_after_s=2)
 
-    async def _attempt(self, submissions: Sequence[Submission]) -> list[Verdict]:
+    async def _attempt(
+        self, submissions: Sequence[Submission], patience_s: float | None
+    ) -> list[Verdict]:
         group_id = self._ids.new("grp")
-        session = await self._store.begin()
+        if patience_s is None and self._clock.monotonic() < self._held_until:
+            patience_s = GROUP_PATIENCE_S
+        session = await self._store.begin(patience_s=patience_s)
         try:
             with passing(self._crash, Step.ENGINE_WRITE):
                 verdicts, changes = await execute_group(

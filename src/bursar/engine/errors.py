@@ -11,8 +11,8 @@ BursarError
     └── AlreadyRefused       409  the key is past its reply's life and had been refused
 
 Inside the engine only: `Undecided` (a row was not loaded), `CommitUnknown`,
-`TransactionConflict` (the group can run again; `DatabaseAway` is one), `ConstraintError`,
-`StaleRow`.
+`TransactionConflict` (the group can run again; `DatabaseAway` and `RowHeld` are such),
+`ConstraintError`, `StaleRow`.
 """
 
 from bursar.kit.errors import BursarError, Refusal
@@ -96,6 +96,10 @@ class TransactionConflict(Exception):
 
 class DatabaseAway(TransactionConflict):
     """The database can't be reached, or let the connection go, before COMMIT."""
+
+
+class RowHeld(TransactionConflict):
+    """Somebody else holds a row longer than this transaction was to wait for it."""
 
 
 class CommitUnknown(Exception):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from bursar.engine.errors import ConstraintError, StaleRow, TransactionConflict
+from bursar.engine.errors import ConstraintError, RowHeld, StaleRow, TransactionConflict
 from bursar.engine.model import GROUP_COMMITS, ChildSet, GroupCommit, Key, Row, Table
 from bursar.engine.working_set import Changes
 from bursar.kit.clock import Clock
@@ -48,9 +48,13 @@ class MemoryStore:
         self._unique = unique
         self._lock = asyncio.Lock()
 
-    async def begin(self) -> MemorySession:
-        """Wait for the transaction before, then start."""
-        await self._lock.acquire()
+    async def begin(self, *, patience_s: float | None = None) -> MemorySession:
+        """Wait for the transaction before, then start. It holds every row: see `Store`."""
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._lock.acquire()
+        except TimeoutError as error:
+            raise RowHeld("another transaction has the store") from error
         return MemorySession(self, self._lock)
 
     async def entomb(self, group_id: str) -> bool:

@@ -17,6 +17,7 @@ from bursar.engine.errors import (
     CommitUnknown,
     ConstraintError,
     DatabaseAway,
+    RowHeld,
     StaleRow,
     TransactionConflict,
 )
@@ -28,7 +29,6 @@ R = TypeVar("R", bound=Row)
 _RETRY = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
-    asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
 )
 _AWAY = (
@@ -58,6 +58,8 @@ def _translated(error: Exception) -> Exception:
         return ConstraintError(error.constraint_name or "unnamed", str(error))
     if isinstance(error, _AWAY):
         return DatabaseAway(f"{type(error).__name__}: {error}")
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return RowHeld(str(error))
     if isinstance(error, _RETRY):
         return TransactionConflict(f"{type(error).__name__}: {error}")
     return error
@@ -85,8 +87,8 @@ class PostgresStore:
         self._age = 0
         self._planned: dict[int, int] = {}
 
-    async def begin(self) -> PostgresSession:
-        """Open a transaction and read the database's time."""
+    async def begin(self, *, patience_s: float | None = None) -> PostgresSession:
+        """Open a transaction and read the database's time. See `Store`."""
         try:
             connection = await self._pool.acquire()
         except Exception as error:
@@ -96,6 +98,9 @@ class PostgresStore:
             await self._replan(connection)
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             session.now = await connection.fetchval(self._queries["transaction_time"])
+            if patience_s is not None:
+                limit = f"{max(1, round(patience_s * 1000))}ms"
+                await connection.fetchval(self._queries["wait_for_locks"], limit)
         except Exception as error:
             await session.rollback()
             raise _translated(error) from error

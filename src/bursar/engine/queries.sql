@@ -10,6 +10,9 @@ SELECT transaction_timestamp(),
        set_config('enable_hashjoin', 'off', true),
        set_config('enable_mergejoin', 'off', true)
 
+-- name: wait_for_locks
+SELECT set_config('lock_timeout', $1, true)
+
 -- name: claim_idempotency_keys
 INSERT INTO idempotency_keys
     (merchant_id, key, fingerprint, outcome, status, body, resource_id, claimed_at)

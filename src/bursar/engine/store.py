@@ -55,8 +55,12 @@ class Session(Protocol):
 class Store(Protocol):
     """A database that runs groups."""
 
-    async def begin(self) -> Session:
-        """Start a transaction. Raises `TransactionConflict` if no connection can be had."""
+    async def begin(self, *, patience_s: float | None = None) -> Session:
+        """Start a transaction. Raises `TransactionConflict` if no connection can be had.
+
+        It waits `patience_s` for each row that another has locked, then raises `RowHeld`; None:
+        as long as its role may.
+        """
         ...
 
     async def entomb(self, group_id: str) -> bool:
