@@ -82,11 +82,11 @@ def _payout_faults(evidence: Evidence) -> Iterable[str]:
         lines[line["end_to_end_id"]].append(line)
     for payout in evidence.payouts:
         mine = [line for attempt in payout["attempts"] for line in lines[attempt["provider_key"]]]
-        for fault in _one_payout(payout, mine, evidence.transfers[payout["id"]]):
+        for fault in one_payout(payout, mine, evidence.transfers[payout["id"]]):
             yield f"{payout['reference']} ({payout['state']}): {fault}"
 
 
-def _one_payout(
+def one_payout(
     payout: Document, lines: Sequence[Document], transfers: Sequence[Document]
 ) -> Iterable[str]:
     """I5, I6, I8, I22 for one payout: its state, the bank's lines and its transfers agree."""
