@@ -1,0 +1,213 @@
+"""Golden scenarios with every single crash, and every ordered pair of crashes.
+
+Each scenario is one payout over the twin, without any chance: the same two processes, providers
+and checks as in a seeded schedule, but every choice is the harmless one, save for the scenario's
+own fault and the crashes that are asked for. In the end the payout must be where it is without
+a crash, or where the scenario says that it may be.
+
+    python -m soak.pairs --pairs
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bursar.kit.clock import SystemClock
+from soak.loop import VirtualLoop
+from soak.schedule import Schedule, _end, silence
+from soak.tape import Draws, Tape
+from soak.world import World
+
+SAFETY_S: Final = 300.0
+"""Virtual time in which the scenario's fault stays on: longer than any retry here."""
+NO_OTHER: Final = frozenset[str]()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One payout: what is forced (`bias`), the choices that are not the first, and its end.
+
+    `others` are ends that a crash may lead to, too: a declared alternative.
+    """
+
+    name: str
+    end: str
+    bias: Mapping[str, float]
+    draws: Draws = field(default_factory=dict)
+    others: frozenset[str] = NO_OTHER
+    seed: int = 1
+
+
+SCENARIOS: Final = (
+    Scenario("accepted, then settled", "settled", {"bank.accept_async": 1}),
+    Scenario("executed at once", "settled", {"bank.accept_async": 0}),
+    Scenario("declined", "failed", {"bank.decline": 1}),
+    Scenario("no answer, executed", "settled", {"bank.timeout_executed": 1}),
+    Scenario("no answer, never executed", "dead_letter", {"bank.timeout_not_executed": 1}),
+    Scenario("accepted, then rejected", "failed", {"bank.decline_later": 1}),
+    Scenario(
+        "webhook late",
+        "settled",
+        {"bank.accept_async": 1, "bank.webhook_late": 1, "bank.webhook_late_s": 10},
+    ),
+    Scenario(
+        "returned",
+        "returned",
+        {"bank.accept_async": 0, "bank.return_rate": 1},
+        {"p0.amount": [0.3]},
+    ),
+    Scenario("sent again", "settled", {"offramp.lost": 0.5}, {"p0.currency": [0.9]}, seed=3),
+    Scenario("cancelled", "cancelled", {"client.cancels": 1}, {"p0.due": [0.95]}),
+)
+
+
+class Script:
+    """The crashes of one run, in order. It stands where a schedule keeps its crash targets."""
+
+    def __init__(self, world: World, points: Sequence[str]) -> None:
+        self._world = world
+        self._points = points
+
+    def __contains__(self, point: object) -> bool:
+        """Whether the next crash is to be here."""
+        done = self._world.crashed.total()
+        return done < len(self._points) and self._points[done] == point
+
+
+class Golden(Schedule):
+    """A scenario, with crashes at these points one after the other."""
+
+    def __init__(self, loop: VirtualLoop, scenario: Scenario, points: Sequence[str]) -> None:
+        tape = Tape(scenario.seed, scenario.draws)
+        super().__init__(loop, tape, {"outage": 0, "people": 0, "deaf": 0, **scenario.bias})
+        swarm: Any = self.world.swarm
+        swarm.safety_s = SAFETY_S
+        swarm.kills_max = len(points)
+        swarm.crash_rate = 1.0
+        swarm.crash_targets = Script(self.world, points)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended: which crashes truly came, which points were passed, what was wrong."""
+
+    crashes: int
+    reached: frozenset[str]
+    fault: str | None
+
+
+def play(scenario: Scenario, points: Sequence[str] = ()) -> Ending:
+    """Run a scenario once. Call within `silence`."""
+    loop = VirtualLoop()
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(_play(loop, scenario, points))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def _play(loop: VirtualLoop, scenario: Scenario, points: Sequence[str]) -> Ending:
+    golden = Golden(loop, scenario, points)
+    await golden.play()
+    world = golden.world
+    ends = [str(payout.state) for payout in golden.checker.payouts.values()]
+    fault = None if world.violation is None else str(world.violation)
+    if fault is None and (len(ends) != 1 or ends[0] not in {scenario.end, *scenario.others}):
+        fault = f"it ended {ends}, not {scenario.end}"
+    ending = Ending(world.crashed.total(), frozenset(world.reached), fault)
+    await _end(golden)
+    return ending
+
+
+@dataclass
+class Report:
+    """How many runs there were, and a line for each that went wrong."""
+
+    calm: int = 0
+    singles: int = 0
+    pairs: int = 0
+    seconds: float = 0.0
+    reached: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def lines(self) -> Iterator[str]:
+        """The figures, for a person."""
+        total = self.calm + self.singles + self.pairs
+        yield f"{self.calm} golden scenarios, {total} runs in {self.seconds:.0f} s"
+        yield f"single crashes: {self.singles}; ordered pairs: {self.pairs}"
+        yield f"crash points met: {len(self.reached)}"
+        yield f"faults: {len(self.faults)}"
+        yield from (f"  {fault}" for fault in self.faults[:30])
+
+
+def all_pairs(scenarios: Sequence[Scenario] = SCENARIOS, *, pairs: bool = True) -> Report:
+    """Every crash that each scenario can meet, then every second one that it can meet after it."""
+    clock = SystemClock()
+    began = clock.monotonic()
+    report = Report()
+    with silence(), _unwound():
+        for scenario in scenarios:
+            calm = _run(report, scenario)
+            report.calm += 1
+            for first in sorted(calm.reached):
+                single = _run(report, scenario, first)
+                report.singles += 1
+                if not pairs:
+                    continue
+                for second in sorted(single.reached):
+                    met = _run(report, scenario, first, second).crashes
+                    report.pairs += met == len((first, second))
+    report.seconds = clock.monotonic() - began
+    return report
+
+
+@contextmanager
+def _unwound() -> Iterator[None]:
+    """No word of the coroutines of dead processes, which are thrown away where they stand."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+
+
+def _run(report: Report, scenario: Scenario, *points: str) -> Ending:
+    ending = play(scenario, points)
+    report.reached.update(points[: ending.crashes])
+    if ending.fault is not None:
+        report.faults.append(f"{scenario.name}, {' then '.join(points) or 'calm'}: {ending.fault}")
+    if len(points) == 1 and ending.crashes != 1:
+        report.faults.append(f"{scenario.name}: nobody died at {points[0]}")
+    return ending
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `./dev soak` takes for this."""
+    parser.add_argument(
+        "--pairs", action="store_true", help="golden scenarios with every pair of crashes"
+    )
+
+
+def run(asked: argparse.Namespace) -> int | None:
+    """Exit code 1 if a scenario ended another way; None if nothing was asked."""
+    if not asked.pairs:
+        return None
+    report = all_pairs()
+    print("\n".join(report.lines()))
+    return 1 if report.faults else 0
+
+
+if __name__ == "__main__":
+    _parser = argparse.ArgumentParser(prog="python -m soak.pairs", description=__doc__)
+    add_arguments(_parser)
+    sys.exit(run(_parser.parse_args()) or 0)

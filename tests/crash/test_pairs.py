@@ -1,0 +1,35 @@
+"""Golden scenarios over the twin: every single crash here, every pair in `./dev soak`."""
+
+import pytest
+
+from bursar.kit.crashpoints import Side, Step
+from soak.pairs import SCENARIOS, Scenario, all_pairs
+
+NOT_MET = {Step.PAYOUT_TAKE_OVER, Step.PAYOUT_EXPIRE}
+"""A lease is taken over only after a death, and a payout expires after a week without workers."""
+
+
+@pytest.mark.timeout(120)
+def test_every_golden_scenario_survives_every_single_crash() -> None:
+    """F1 to F6, I25: it ends where it ends without a crash, and no invariant breaks on the way."""
+    report = all_pairs(pairs=False)
+    assert not report.faults, "\n".join(report.lines())
+    assert report.calm == len(SCENARIOS)
+    points = {f"{step}:{side}" for step in Step if step not in NOT_MET for side in Side}
+    assert set(report.reached) == points
+
+
+def test_a_golden_scenario_survives_every_pair_of_crashes() -> None:
+    """As above, with a second crash at every point that comes after the first."""
+    scenario = next(one for one in SCENARIOS if one.name == "executed at once")
+    report = all_pairs([scenario])
+    assert not report.faults, "\n".join(report.lines())
+    assert report.pairs > 150
+
+
+def test_another_end_is_told() -> None:
+    """The runner must be able to fail."""
+    right = SCENARIOS[0]
+    wrong = Scenario(right.name, "cancelled", right.bias)
+    report = all_pairs([wrong], pairs=False)
+    assert report.faults[0] == f"{right.name}, calm: it ended ['settled'], not cancelled"
