@@ -1,8 +1,14 @@
-"""What `bursar up` makes in the database: once, whatever happened before."""
+"""What `bursar up` makes in the database, once; and what processes do with it."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from bursar import bootstrap
@@ -107,6 +113,82 @@ def test_a_process_that_was_given_its_address_reads_no_passwords(tmp_path: Path)
     assert not (tmp_path / "data").exists()
     by_hand = load_settings(data_dir=tmp_path / "data", database_url="postgresql://db.example/b")
     assert bootstrap.own_dsn(by_hand, API) == "postgresql://db.example/b"
+
+
+@asynccontextmanager
+async def bursar(*arguments: str, **told: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process of the command line, ended with the block."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BURSAR_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bursar", *arguments),
+        env=kept | told,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
+
+
+async def within(seconds: float, condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until it holds."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - another process sets no event of ours
+            await asyncio.sleep(0.05)
+
+
+async def test_a_key_of_the_platform_sees_what_belongs_to_no_merchant(
+    settings: Settings, dsns: Dsns, unused_tcp_port: int
+) -> None:
+    """Without one, nobody could see and close the platform's alerts. Only the key is printed."""
+    where = ("--data-dir", str(settings.data_dir))
+    options = ("--platform", "--person", "Root")
+    async with bursar("keys", "create", *options, *where) as making:
+        key, _ = await making.communicate()
+    assert making.returncode == 0
+    assert len(key.split()) == 1
+    owner = await connect(dsns.owner, name="tests")
+    await owner.execute(
+        "INSERT INTO incidents VALUES ('inc_1', 'platform', 'unmatched_event', 'evt_1', 7, 'EUR',"
+        " '', now())"
+    )
+    await owner.close()
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    headers = {"Authorization": f"Bearer {key.decode().strip()}"}
+    told = {"BURSAR_API_PORT": str(unused_tcp_port)}
+    async with bursar("api", *where, **told), httpx.AsyncClient(headers=headers) as client:
+
+        async def answers() -> bool:
+            try:
+                return (await client.get(f"{url}/health")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await within(20, answers)
+        listed = await client.get(f"{url}/payouts/ops/alerts")
+        assert [alert["id"] for alert in listed.json()["data"]] == ["inc_1"]
+        mine = await client.get(f"{url}/payouts")
+        assert mine.json()["code"] == "merchant_scope_required"
+
+
+async def test_the_worker_appends_checkpoints_where_it_was_told(
+    settings: Settings, dsns: Dsns, tmp_path: Path
+) -> None:
+    """I14: outside the data directory, which somebody who rewrites the books may rewrite too."""
+    await bootstrap.ensure_demo(settings, dsns, known_key=None)
+    anchor = tmp_path / "elsewhere.jsonl"
+
+    async def sealed() -> bool:
+        return anchor.exists() and anchor.read_text().endswith("\n")
+
+    where = ("--data-dir", str(settings.data_dir))
+    async with bursar("worker", *where, BURSAR_ANCHOR=str(anchor)):
+        await within(20, sealed)
+    assert json.loads(anchor.read_text().splitlines()[0])
+    assert not (settings.data_dir / "checkpoints.jsonl").exists()
 
 
 async def test_an_engine_that_cannot_open_leaves_no_connection(

@@ -63,6 +63,11 @@ def test_help_is_quick() -> None:
         (("worker",), PRODUCTION, 1, "BURSAR_OFFRAMP_URL must be set in production mode"),
         (("migrate",), PRODUCTION, 1, "the database does not answer"),
         (("keys", "list"), PRODUCTION, 1, "the database does not answer"),
+        (("keys", "create", "--person", "Ann"), {}, 2, "give either --merchant or --platform"),
+        (
+            ("keys", "create", "--person", "Ann", "--platform", "--merchant", "mer_1"),
+            *({}, 2, "give either --merchant or --platform"),
+        ),
         (("verify",), {"BURSAR_MODE": "production"}, 1, "DATABASE_URL must be set in production"),
         (("pay", "no.csv"), {"BURSAR_MODE": "production"}, 2, "no.csv cannot be read"),
         (("migrate",), {"DATABASE_URL": "postgresql://u:1/x@h"}, 1, "DATABASE_URL: is no address"),

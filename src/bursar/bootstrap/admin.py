@@ -130,8 +130,8 @@ async def verify_books(settings: Settings, *, anchor: Path | None) -> Audit:
     return await audit(process_dsn(settings, AUDITOR), anchor=anchor)
 
 
-async def create_key(settings: Settings, *, merchant_id: str, person: str, role: str) -> str:
-    """A new API key of the merchant, shown only now.
+async def create_key(settings: Settings, *, merchant_id: str | None, person: str, role: str) -> str:
+    """A new API key of the merchant, or of the platform if that is None, shown only now.
 
     Raises `UnknownMerchant`, or `UnknownRole` for a role that no key can have.
     """

@@ -220,18 +220,31 @@ def doctor(data_dir: DataDir = None) -> None:
 
 @keys_app.command("create")
 def keys_create(
-    merchant: Annotated[str, typer.Option(help="mer_…")],
     person: Annotated[str, typer.Option(help="Name of who it belongs to.")],
-    role: Annotated[str, typer.Option(help="What it may do.")] = "merchant_admin",
+    *,
+    merchant: Annotated[str | None, typer.Option(help="mer_…: a key of this merchant.")] = None,
+    platform: Annotated[
+        bool, typer.Option("--platform", help="A key for what belongs to no merchant.")
+    ] = False,
+    role: Annotated[
+        str | None,
+        typer.Option(help="What it may do; merchant_admin, or admin with --platform."),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a key. It is shown now and never again."""
+    """Make a key, of a merchant or of the platform. It is shown now and never again."""
     import asyncio
 
     from bursar import bootstrap
 
-    settings = _settings(data_dir=data_dir)
-    making = bootstrap.create_key(settings, merchant_id=merchant, person=person, role=role)
+    if platform == (merchant is not None):
+        raise CommandRefused("give either --merchant or --platform", code=2)
+    making = bootstrap.create_key(
+        _settings(data_dir=data_dir),
+        merchant_id=merchant,
+        person=person,
+        role=role or ("admin" if platform else "merchant_admin"),
+    )
     print(asyncio.run(making))
 
 
