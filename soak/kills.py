@@ -128,7 +128,7 @@ class Run:
     def __init__(self, server: EmbeddedPostgres, seed: int) -> None:
         self.report = Report()
         self._server = server
-        self._chance = random.Random(seed)  # noqa: S311 - moments to kill at
+        self._chance = random.Random(seed)
         self._clock = SystemClock()
         self._ids = SystemIds()
         self._aim = Aim()
@@ -191,7 +191,7 @@ class Run:
 
     async def _client(self, engine: Engine, number: int) -> None:
         """Write after write, each repeated under its key until it is acknowledged."""
-        chance = random.Random(number)  # noqa: S311 - pauses
+        chance = random.Random(number)
         count = 0
         while not self._stop:
             count += 1
