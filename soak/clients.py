@@ -1,4 +1,4 @@
-"""The merchants' own programs: they ask, ask again under the same key, and try what they may not."""
+"""The merchants' own programs: they ask, ask again, and try what they may not."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from soak.world import World
 
 IBAN = "DE89370400440532013000"
 TRIES_MAX = 30
+SHORT_OF_FUNDS = 4
+"""How often a client asks anew, under another key, when it had not the funds."""
 DONE = frozenset({200, 201, 202, 400, 401, 403, 404, 409, 422})
 
 
@@ -52,6 +54,12 @@ class Clients:
         if world.strikes("client.same_key_at_once"):
             world.go(self._ask(plan, "/payouts", key, body))
         answer = await self._ask(plan, "/payouts", key, body)
+        for again in range(SHORT_OF_FUNDS):
+            if answer is None or answer.status != 422:
+                break
+            await asyncio.sleep(world.tape.uniform(f"p{plan.number}.short", 0.5, 6.0))
+            key = f"k-{plan.number}-{again}"
+            answer = await self._ask(plan, "/payouts", key, body)
         if answer is not None and answer.status == 201:
             payout_id = json.loads(answer.body)["id"]
             self.payouts[plan.number] = payout_id

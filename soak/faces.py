@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -101,7 +101,7 @@ class Place:
         sources = {name: WebhookSource(SECRETS[name], module) for name, module in verifiers.items()}
         deps = Deps(
             engine=node.engine,
-            pool=TwinPool(memory),  # type: ignore[arg-type] - stands for the one read it answers
+            pool=cast("Any", TwinPool(memory)),
             keys=KeyCache(find, node.clock),
             clock=node.clock,
             ids=node.ids,
@@ -127,7 +127,10 @@ class Place:
         dying = world.go(node.died.wait())
         await asyncio.wait({working, dying}, return_when=asyncio.FIRST_COMPLETED)
         dying.cancel()
-        if not node.alive or not working.done() or working.exception() is not None:
+        if not node.alive or not working.done():
+            return None
+        if working.exception() is not None:
+            world.broken("F76", f"{method} {path} was not answered: {working.exception()!r}")
             return None
         answer: asgi.Answer = working.result()
         return answer

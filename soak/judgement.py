@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from bursar.payouts.model import Attempt
+from bursar.payouts.model import Attempt, Payout
 from bursar.rails.contracts import CONTRACTS
 from bursar_sim.provider.model import Line
 from bursar_sim.providers import Provider
@@ -19,7 +20,7 @@ from soak.world import World
 
 ENDED = frozenset({"settled", "returned", "failed", "cancelled", "dead_letter"})
 OPEN = frozenset({"sending", "unknown", "accepted"})
-_FROZEN = frozenset({"amount_mismatch", "return_exceeds_settled"})
+_FROZEN = frozenset({"amount_mismatch"})
 """Incidents that say that the books cannot follow the statement."""
 
 
@@ -107,7 +108,7 @@ def judge(
     checker: Checker,
     wire: Wire,
     providers: Mapping[str, Provider],
-    resolved: Set[str],
+    resolved: AbstractSet[str],
 ) -> None:
     """All checks of the end. Of the payouts `resolved` by people nobody told us the cost."""
     incidents = open_incidents(checker)
@@ -120,21 +121,34 @@ def judge(
             payout_id = checker.keys.get((name, line.key))
             if payout_id is None:
                 world.broken("I8", f"{name} moved money under {line.key}, not a key of ours")
-                continue
-            moved[payout_id].lines.setdefault((name, line.key), []).append(line)
-    for payout_id in checker.payouts:
-        looked_at, stated = incidents[payout_id], moved[payout_id]
-        _executions(world, wire, payout_id, stated.executions(), looked_at)
-        booked = _booked(checker, payout_id)
-        readings = list(stated.readings(looked_at))
-        if payout_id in resolved:
-            for sums in (booked, *readings):
-                del sums["cost"]
-        fee = checker.payouts[payout_id].fee * bool(booked["debit"])
-        if _fees(checker, payout_id) != fee:
-            world.broken("I8", f"{payout_id}: fees {_fees(checker, payout_id)}, not {fee}")
-        if booked not in readings and not looked_at & _FROZEN:
-            world.broken("I8", f"{payout_id}: books {dict(booked)}, statement {readings}")
+            else:
+                moved[payout_id].lines.setdefault((name, line.key), []).append(line)
+    flips = any(world.fired[f"knob.{name}.flip"] for name in providers)
+    for payout_id, payout in checker.payouts.items():
+        # A provider called failed, by a code that its contract calls definitive, what it carried
+        # out after all; and a person had it sent again. No rule of ours can tell that.
+        if not (flips and payout_id in checker.reopened):
+            _executions(world, wire, payout_id, moved[payout_id].executions(), incidents[payout_id])
+        told = incidents[payout_id]
+        _books(world, checker, payout, moved[payout_id], told, costs=payout_id not in resolved)
+
+
+def _books(
+    world: World, checker: Checker, payout: Payout, moved: Moved, told: set[str], *, costs: bool
+) -> None:
+    """I8: the ledger's transfers against the statement; and the fee, once and only if it left."""
+    booked, readings = _booked(checker, payout.id), list(moved.readings(told))
+    if not costs:
+        for sums in (booked, *readings):
+            del sums["cost"]
+    if "return_exceeds_settled" in told:
+        if not any(sums["return"] > payout.amount for sums in readings):
+            world.broken("I8", f"{payout.id}: no provider gave back more than was sent")
+    elif booked not in readings and not told & _FROZEN:
+        world.broken("I8", f"{payout.id}: books {dict(booked)}, statement {readings}")
+    fees = _fees(checker, payout.id)
+    if fees != payout.fee * bool(booked["debit"]):
+        world.broken("I8", f"{payout.id}: {fees} are charged of a fee of {payout.fee}")
 
 
 def _executions(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 import structlog
 
 from bursar.bootstrap import RULES, VERIFIERS
-from bursar.engine.group import Submission, execute_group, raise_or_value
+from bursar.engine.group import Again, Submission, execute_group, raise_or_value
 from bursar.engine.model import Command, Origin
 from bursar.identity.commands import CreateMerchant
 from bursar.kit.crashpoints import Side, Step
@@ -26,12 +27,13 @@ from bursar.rails.offramp.adapter import OfframpRail
 from bursar.rails.port import PayoutRail, WebhookVerifier
 from bursar_sim.provider.knobs import Knobs
 from bursar_sim.providers import Provider, build
+from bursar_sim.signing import signature
 from soak.clients import Clients
-from soak.faces import PLACES, merchant_id
+from soak.faces import PLACES, SECRETS, merchant_id
 from soak.invariants import Checker, at
 from soak.judgement import judge, open_attempts, unfinished
 from soak.loop import VirtualLoop
-from soak.process import Killed, Node
+from soak.process import Node
 from soak.store import Commit, Database
 from soak.swarm import draw
 from soak.tape import Draws, Tape
@@ -64,8 +66,8 @@ class Result(msgspec.Struct):
 class Schedule:
     """All parts of one schedule, wired. Implements `process.Platform`."""
 
-    def __init__(self, loop: VirtualLoop, tape: Tape) -> None:
-        self.world = World(loop, tape, draw(tape, POINTS, PROVIDERS))
+    def __init__(self, loop: VirtualLoop, tape: Tape, bias: Mapping[str, float]) -> None:
+        self.world = World(loop, tape, draw(tape, POINTS, PROVIDERS, bias))
         memory = new_store(self.world.clock)
         self.wire = Wire(self.world)
         self.checker = Checker(self.world, self.wire, memory)
@@ -153,10 +155,23 @@ class Schedule:
     async def _webhook(self, headers: dict[str, str], body: bytes) -> int | None:
         while not self._alive():
             await self._up.wait()
-        places = self._alive()
-        place = PLACES[self.world.tape.pick("hook.place", places)]
+        place = PLACES[self.world.tape.pick("hook.place", self._alive())]
+        if self.world.strikes("hook.foreign"):
+            await place.serve("POST", "/webhooks/provider", *self._foreign(headers, body))
         answer = await place.serve("POST", "/webhooks/provider", headers, body)
         return None if answer is None else answer.status
+
+    def _foreign(self, headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
+        """Before the event another one comes, well signed, about a payment that is not ours."""
+        name = headers["x-provider-id"]
+        event = json.loads(body)
+        key = "end_to_end_id" if "end_to_end_id" in event["data"] else "client_reference"
+        event["data"][key] = event["data"][key][:-1] + ("Z" if name == "offramp" else "z")
+        event["event_id"] += "_x"
+        foreign = json.dumps(event).encode()
+        timestamp = headers["x-webhook-timestamp"]
+        signed = signature(SECRETS[name], name, int(timestamp), foreign)
+        return headers | {"x-webhook-signature": signed}, foreign
 
     # Database
 
@@ -192,8 +207,10 @@ class Schedule:
         if world.swarm.outage is not None:
             world.go(self._fall(*world.swarm.outage))
         await self._pass(world.swarm.safety_s)
+        if self._down_until:
+            await self._pass(max(0.0, self._down_until - world.loop.time()) + world.swarm.safety_s)
         self._calm()
-        await self._pass(max(0.0, self._down_until - world.loop.time()) + world.swarm.respawn_s)
+        await self._pass(world.swarm.respawn_s)
         await self._live()
         if world.swarm.people and await self._resolve():
             await self._live()
@@ -265,6 +282,7 @@ class Schedule:
         world = self.world
         while world.swarm.kills_max:
             await asyncio.sleep(world.tape.uniform("reaper.pause", 0.3, 4.0))
+            await self._up.wait()
             alive = self._alive()
             if (
                 alive
@@ -312,7 +330,10 @@ class Schedule:
         verdicts, changes = await execute_group(
             [Submission(command)], session, group_id=ids.new("grp"), ids=ids, rules=RULES
         )
-        raise_or_value(verdicts[0])  # type: ignore[arg-type] - nothing here is undecided
+        (verdict,) = verdicts
+        if isinstance(verdict, Again):
+            raise TypeError("nothing here is undecided")
+        raise_or_value(verdict)
         tables = self.database.memory.tables
         for table, rows in changes.inserts.items():
             commit.inserted.extend((table, row) for row in rows)
@@ -354,29 +375,37 @@ def silence() -> Iterator[None]:
         structlog.configure(**before)
 
 
-def run(seed: int, *, draws: Draws | None = None, dropped: frozenset[int] = frozenset()) -> Result:
-    """Play one schedule: that of a seed, or of a recorded tape. Call within `silence`."""
+def run(
+    seed: int,
+    *,
+    draws: Draws | None = None,
+    dropped: frozenset[int] = frozenset(),
+    bias: Mapping[str, float] | None = None,
+) -> Result:
+    """Play one schedule: that of a seed, or of a recorded tape. Call within `silence`.
+
+    `bias` forces rates by name: a fault's, `provider.knob`, or a swarm option's.
+    """
     loop = VirtualLoop()
     tape = Tape(seed, draws, dropped=dropped)
     collecting = gc.isenabled()
     gc.disable()
     try:
         asyncio.set_event_loop(loop)
-        schedule = Schedule.__new__(Schedule)
-
-        async def play() -> None:
-            schedule.__init__(loop, tape)  # type: ignore[misc] - made inside the running loop
-            await schedule.play()
-
-        loop.run_until_complete(play())
-        result = _result(schedule, tape)
-        loop.run_until_complete(_end(schedule))
-        return result
+        return loop.run_until_complete(_play(loop, tape, bias or {}))
     finally:
         asyncio.set_event_loop(None)
         loop.close()
         if collecting:
             gc.enable()
+
+
+async def _play(loop: VirtualLoop, tape: Tape, bias: Mapping[str, float]) -> Result:
+    schedule = Schedule(loop, tape, bias)
+    await schedule.play()
+    result = _result(schedule, tape)
+    await _end(schedule)
+    return result
 
 
 async def _end(schedule: Schedule) -> None:
@@ -413,6 +442,3 @@ def _result(schedule: Schedule, tape: Tape) -> Result:
         virtual_s=world.loop.time(),
         ends=Counter(payout.state for payout in schedule.checker.payouts.values()),
     )
-
-
-__all__ = ["Killed", "Result", "run", "silence", "timedelta"]

@@ -1,4 +1,4 @@
-"""Makes a failing schedule small: as few payouts, faults and choices as still break the same rule."""
+"""Makes a failing schedule small: the fewest payouts, faults and choices that break the rule."""
 
 from __future__ import annotations
 

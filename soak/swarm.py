@@ -5,6 +5,7 @@ Each fault's rate is drawn from {0, 0, U(0, max), max}: some runs have one fault
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bursar_sim.provider.knobs import FATES, RATES
@@ -33,6 +34,7 @@ FAULTS = {
     "hook.lost": 0.3,
     "hook.reply_lost": 0.2,
     "hook.slow": 0.3,
+    "hook.foreign": 0.05,
     # The processes.
     "node.killed": 0.15,
     "wake.lost": 0.5,
@@ -135,7 +137,7 @@ def _rate(tape: Tape, name: str, top: float) -> float:
     return top * tape.unit(f"rate.{name}") if kind < 0.75 else top
 
 
-def _knobs(tape: Tape, provider: str) -> dict[str, float]:
+def _knobs(tape: Tape, provider: str, bias: Mapping[str, float]) -> dict[str, float]:
     drawn = {
         name: _rate(tape, f"{provider}.{name}", KNOBS.get(name, USUAL))
         for name in RATES
@@ -143,37 +145,42 @@ def _knobs(tape: Tape, provider: str) -> dict[str, float]:
     }
     if not tape.chance(f"{provider}.breaks_contract", WORSE):
         drawn["worse"] = 0.0
+    for name, top in SECONDS.items():
+        drawn[name] = top * tape.unit(f"{provider}.{name}")
+    drawn |= {name: bias[f"{provider}.{name}"] for name in drawn if f"{provider}.{name}" in bias}
     total = sum(drawn.get(name, 0.0) for name in FATES)
     if total > 1:
         drawn |= {name: drawn[name] / total for name in FATES if name in drawn}
-    for name, top in SECONDS.items():
-        drawn[name] = top * tape.unit(f"{provider}.{name}")
     return drawn
 
 
-def draw(tape: Tape, points: list[str], providers: list[str]) -> Swarm:
-    """The options of a tape. `points` are all names of crash points."""
+def draw(tape: Tape, points: list[str], providers: list[str], bias: Mapping[str, float]) -> Swarm:
+    """The options of a tape. `points` are all names of crash points; `bias` forces rates."""
     crashing = tape.unit("crash.mode") >= 0.5
     targets = frozenset(
         tape.pick("crash.target", points) for _ in range(1 + tape.below("crash.targets", 4))
     )
     swarm = Swarm(
         rates={name: _rate(tape, name, top) for name, top in FAULTS.items()},
-        knobs={provider: _knobs(tape, provider) for provider in providers},
+        knobs={provider: _knobs(tape, provider, bias) for provider in providers},
         crash_targets=targets if crashing else frozenset(),
         crash_rate=tape.uniform("crash.rate", 0.02, 0.5),
         kills_max=1 + tape.below("crash.kills", 4),
         skew_max_s=_rate(tape, "clock.skew", 330.0),
         poll_s=tape.uniform("poll", 0.05, 1.5),
         respawn_s=tape.uniform("respawn", 0.1, 12.0),
-        merchants=1 + tape.below("merchants", 3),
-        funds=tape.pick("funds", (1_000_000, 100_000, 700, 250)),
+        merchants=int(bias.get("merchants", 1 + tape.below("merchants", 3))),
+        funds=int(bias.get("funds", tape.pick("funds", (1_000_000, 100_000, 700, 260)))),
         fee_bps=tape.pick("fee", (20, 0, 500)),
         safety_s=tape.uniform("safety", 8.0, 40.0),
-        outage=_outage(tape),
-        people=tape.chance("people", 0.6),
-        deaf=tape.chance("deaf", 0.1),
+        outage=_outage(tape, bias.get("outage", OUTAGES)),
+        people=tape.chance("people", bias.get("people", 0.6)),
+        deaf=tape.chance("deaf", bias.get("deaf", 0.1)),
     )
+    if swarm.outage is not None and swarm.outage[1] == WEEK_S and crashing:
+        expiring = [point for point in points if "expire" in point]
+        swarm.crash_targets |= {tape.pick("crash.expiring", expiring)}
+    swarm.rates |= {name: rate for name, rate in bias.items() if name in FAULTS}
     count = 1 + tape.below("payouts", 6)
     spread = tape.pick("arrivals", (1.0, 0.0, 10.0))
     for number in range(count):
@@ -183,8 +190,8 @@ def draw(tape: Tape, points: list[str], providers: list[str]) -> Swarm:
     return swarm
 
 
-def _outage(tape: Tape) -> tuple[float, float] | None:
-    if not tape.chance("outage", OUTAGES):
+def _outage(tape: Tape, rate: float) -> tuple[float, float] | None:
+    if not tape.chance("outage", rate):
         return None
     lasts = tape.pick("outage.lasts", (50.0, 130.0, 600.0, WEEK_S, WEEK_S))
     return tape.uniform("outage.at", 0.5, 8.0), lasts
@@ -205,12 +212,16 @@ def _plan(tape: Tape, number: int, swarm: Swarm, spread: float) -> Plan:
     )
 
 
+UNHEARD = frozenset({"bank.repeat_declined"})
+"""Knobs that cannot have an effect: the bank's contract sends no order again."""
+
+
 def expected_faults() -> list[str]:
     """Every fault and knob that must fire in a thousand seeds."""
     knobs = [
         f"knob.{name}.{knob}"
         for name, wire in sorted(WIRES.items())
         for knob in RATES
-        if knob not in wire.terms.without
+        if knob not in wire.terms.without and f"{name}.{knob}" not in UNHEARD
     ]
     return [*FAULTS, "net.start_too_late", "outage", "people.resolve", *knobs]
