@@ -50,6 +50,9 @@ class MemoryStore:
 
     async def begin(self, *, patience_s: float | None = None) -> MemorySession:
         """Wait for the transaction before, then start. It holds every row: see `Store`."""
+        if patience_s is None or not self._lock.locked():
+            await self._lock.acquire()
+            return MemorySession(self, self._lock)
         try:
             async with asyncio.timeout(patience_s):
                 await self._lock.acquire()
