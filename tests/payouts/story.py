@@ -140,13 +140,13 @@ class Story(Twin):
     def inquire(self, answer: Inquiry, attempt: str = "1") -> None:
         """Ask the provider now and record what its answer proves, as the worker does."""
         row = self.attempt(attempt)
-        answered = row.state == "accepted" and row.ambiguous_at is None
         closes = window_closes_at(row.ambiguous_at, row.lease_until, BANK)
         outcome = judge_inquiry(
             answer,
             BANK,
             now=self.clock.wall(),
-            window_closes_at=None if answered else closes,
+            window_closes_at=closes,
+            promised=row.state == "accepted",
         )
         self.record(as_instructed(outcome, amount_minor=row.amount, currency=row.currency), attempt)
 

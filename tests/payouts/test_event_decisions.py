@@ -90,7 +90,9 @@ class TestEvents:
         assert attempt(twin).inquire_at == T0
         assert [fact.item for fact in twin.rows(FACTS)] == ["told:"]
         twin.clock.advance(5)
-        assert deliver(twin, event("evt_2", "failed")) == "applied"
+        assert deliver(twin, event("evt_2", "failed")) == "evidence"
+        assert payout(twin).state == "sending"
+        twin.do(asked(twin, "a", StatusRejected("AC04", "closed")))
         assert payout(twin).state == "failed"
         assert [fact.item for fact in twin.rows(FACTS)] == ["told:", ""]
 
@@ -106,16 +108,19 @@ class TestEvents:
     def test_a_promise_taken_back_for_our_cause_is_sent_again_after_the_window(
         self, twin: Twin
     ) -> None:
-        """F90, I5, I24: whether the promise or its end is told first; never inside the window."""
+        """F12, F90, I5: what was taken back may still be made good; the answer after it counts."""
         sent(twin)
         twin.do(reply("a", Accepted("bt"), token="ls_a"))
         deliver(twin, event("evt_1", "failed", code="AM04"))
+        twin.do(asked(twin, "a", StatusRejected("AM04", "empty")))
+        assert (payout(twin).state, attempt(twin).state) == ("sent", "accepted")
+        closes = T0 + BANK.request_deadline + BANK.finality_window
+        assert attempt(twin).inquire_at is not None
+        assert attempt(twin).inquire_at <= closes
+        twin.clock.advance(5)
+        twin.do(asked(twin, "a", StatusRejected("AM04", "empty")))
         row = payout(twin)
         assert (row.state, row.retries_burned) == ("funds_locked", 0)
-        assert row.next_attempt_at == T0 + BANK.request_deadline + BANK.finality_window
-        with pytest.raises(NotDue):
-            twin.do(begin("p", "b"))
-        twin.clock.advance(5)
         twin.do(begin("p", "b"))
 
     def test_a_payment_taken_back_by_order_is_a_return(self, twin: Twin) -> None:
@@ -141,7 +146,8 @@ class TestEvents:
         """F25: people look at it, but there is nothing to ask."""
         sent(twin)
         twin.do(reply("a", Accepted("bt"), token="ls_a"))
-        deliver(twin, event("evt_1", "failed", sequence=2))
+        twin.clock.advance(5)
+        twin.do(asked(twin, "a", StatusRejected("AC04", "closed", 2)))
         assert payout(twin).state == "failed"
         deliver(twin, event("evt_2", "paid", sequence=3))
         assert (payout(twin).state, incidents(twin)) == ("settled", ["paid_and_failed"])

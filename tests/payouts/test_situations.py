@@ -94,7 +94,7 @@ situation    reply_paid reply_no zombie_paid asked_paid asked_no   later_no
 backing_off  settled    =        settled     settled    no:not_due no:not_due
 being_sent   settled    failed   settled     settled    no:not_due no:not_due
 unknown      settled    =        settled     settled    sending    failed
-promised     settled    =        settled     settled    failed     failed
+promised     settled    =        settled     settled    sent       failed
 settled      =          =        =           no:not_due no:not_due no:not_due
 returned     =          =        =           no:not_due no:not_due no:not_due
 failed       settled    =        settled     settled    no:not_due no:not_due
@@ -103,7 +103,7 @@ situation    told_paid told_no  told_back
 backing_off  settled   =        returned
 being_sent   settled   sending  returned
 unknown      settled   sending  returned
-promised     settled   failed   returned
+promised     settled   sent     returned
 settled      =         settled  returned
 returned     =         returned =
 failed       settled   =        returned

@@ -128,8 +128,7 @@ def asked(twin: Twin, name: str, answer: Inquiry, *, count: int | None = None) -
     `count` is the number of inquiries when the question was put, if not that of now.
     """
     about = attempt(twin, name)
-    sure = about.state == "accepted" and about.ambiguous_at is None
-    closes = None if sure else window_closes_at(about.ambiguous_at, about.lease_until, BANK)
+    closes = window_closes_at(about.ambiguous_at, about.lease_until, BANK)
     outcome = as_instructed(
         judge_inquiry(
             answer,

@@ -25,10 +25,8 @@ from bursar.payouts.model import (
 from bursar.payouts.outcomes import Returned, Told, learn, learn_denial, learn_return
 from bursar.payouts.silence import MISMATCH, ask_now, freeze
 from bursar.payouts.steps import remark
-from bursar.rails.contracts import CONTRACTS
-from bursar.rails.outcomes import Accepted, Executed, Outcome, StatusRejected, Unknown
+from bursar.rails.outcomes import Accepted, Executed
 from bursar.rails.port import EventKind, ProviderEvent
-from bursar.rails.proof import judge_inquiry, window_closes_at
 
 _set = msgspec.structs.replace
 
@@ -107,10 +105,10 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         if owner is None:
             self._unmatched(ws, stored)
             return
-        result = self._apply(ws, owner, stored)
+        result = self._apply(ws, owner)
         ws.update(INBOX, _set(stored, result=result, tries=stored.tries + 1, next_try_at=None))
 
-    def _apply(self, ws: WorkingSet, owner: ProviderKey, stored: InboxEvent) -> str:
+    def _apply(self, ws: WorkingSet, owner: ProviderKey) -> str:
         event = self.event
         payout = ws.get(PAYOUTS, owner.payout_id)
         attempt = ws.get(ATTEMPTS, owner.attempt_id)
@@ -125,11 +123,12 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         if event.kind == EventKind.RETURNED:
             learn_return(ws, payout, attempt, self._returned(), told)
             return "applied"
-        outcome = self._outcome(attempt, stored.received_at)
-        if not isinstance(outcome, Unknown):
-            learn(ws, payout, attempt, outcome, told)
+        if event.kind != EventKind.FAILED:
+            learn(ws, payout, attempt, self._outcome(), told)
             return "applied"
-        self._remark(ws, payout, attempt, outcome.reason)
+        # It spoke when it was sent, and nobody knows when that was: the answer to a question asked
+        # after the window is proof, an event never is (F12).
+        self._remark(ws, payout, attempt, f"failed:{event.code}")
         had_effect = learn_denial(
             ws,
             payout,
@@ -151,30 +150,17 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         amount = self.event.amount_minor if paid else attempt.amount
         return (amount, self.event.currency) != (attempt.amount, attempt.currency)
 
-    def _outcome(self, attempt: Attempt, received_at: datetime) -> Outcome:
-        """What the event proves. It spoke when it arrived: waiting here proves nothing (F12)."""
+    def _outcome(self) -> Accepted | Executed:
         event = self.event
-        match event.kind:
-            case EventKind.ACCEPTED:
-                return Accepted(event.provider_ref)
-            case EventKind.FAILED:
-                contract = CONTRACTS[self.provider]
-                answered = attempt.state == "accepted" and attempt.ambiguous_at is None
-                closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
-                return judge_inquiry(
-                    StatusRejected(event.code or "", event.reason or "", event.sequence),
-                    contract,
-                    now=received_at,
-                    window_closes_at=None if answered else closes,
-                )
-            case _:
-                return Executed(
-                    provider_ref=event.provider_ref,
-                    amount_minor=event.amount_minor,
-                    currency=event.currency,
-                    cost_minor=event.cost_minor,
-                    sequence=event.sequence,
-                )
+        if event.kind == EventKind.ACCEPTED:
+            return Accepted(event.provider_ref)
+        return Executed(
+            provider_ref=event.provider_ref,
+            amount_minor=event.amount_minor,
+            currency=event.currency,
+            cost_minor=event.cost_minor,
+            sequence=event.sequence,
+        )
 
     def _returned(self) -> Returned:
         event = self.event

@@ -32,7 +32,6 @@ from bursar.payouts.commands import ExpirePayout
 from bursar.payouts.errors import NotDue
 from bursar.payouts.inbox import ApplyEvent, DeferEvent
 from bursar.payouts.machine import AttemptState
-from bursar.payouts.model import Attempt
 from bursar.payouts.outcomes import Returned
 from bursar.payouts.store import PayoutReads
 from bursar.rails.contracts import Contract
@@ -163,9 +162,7 @@ async def ask(jobs: Jobs, attempt_id: str) -> None:
     rail = jobs.rails[attempt.provider]
     with passing(jobs.crash, Step.PAYOUT_INQUIRE):
         inquiry = await rail.inquire(attempt.provider_key, correlation_id=correlation_id)
-    closes = None
-    if not _always_answered(attempt):
-        closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, rail.contract)
+    closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, rail.contract)
     outcome = as_instructed(
         judge_inquiry(
             inquiry,
@@ -205,11 +202,6 @@ def what_came_back(inquiry: Inquiry) -> Returned | None:
         cost=inquiry.cost_minor,
         sequence=inquiry.sequence,
     )
-
-
-def _always_answered(attempt: Attempt) -> bool:
-    """Whether every send of the attempt had a clear answer: a promise, and nothing ambiguous."""
-    return attempt.state == AttemptState.ACCEPTED and attempt.ambiguous_at is None
 
 
 async def apply_event(jobs: Jobs, inbox_key: str) -> None:

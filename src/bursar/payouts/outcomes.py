@@ -27,9 +27,8 @@ from bursar.payouts.model import (
 )
 from bursar.payouts.silence import ask_now, inquire_after, is_frozen, stay_unknown
 from bursar.payouts.steps import move, release
-from bursar.rails.contracts import CONTRACTS
 from bursar.rails.outcomes import Accepted, Executed, NotExecuted, Outcome, Unknown
-from bursar.rails.proof import retry_elsewhere, window_closes_at
+from bursar.rails.proof import retry_elsewhere
 
 _set = msgspec.structs.replace
 
@@ -266,18 +265,8 @@ def _end_unpaid(
             Event.RETRY,
             note={"attempt": attempt.id, "code": outcome.code, "reason": outcome.reason},
             retries_burned=burned,
-            next_attempt_at=None if frozen else _next_attempt(ws, attempt, told),
+            next_attempt_at=None if frozen else ws.now + told.retry_delay,
         )
-
-
-def _next_attempt(ws: WorkingSet, attempt: Attempt, told: Told) -> datetime:
-    """After the back-off. What a provider took back, it may still make good inside its window."""
-    pause_ends = ws.now + told.retry_delay
-    if told.source == "reply":
-        return pause_ends
-    contract = CONTRACTS[attempt.provider]
-    closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
-    return max(pause_ends, closes)
 
 
 def _settle_by(ws: WorkingSet, payout: Payout, paid: Attempt, outcome: NotExecuted) -> None:

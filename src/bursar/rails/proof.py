@@ -93,21 +93,19 @@ def judge_inquiry(
     contract: Contract,
     *,
     now: datetime,
-    window_closes_at: datetime | None,
+    window_closes_at: datetime,
     promised: bool = False,
 ) -> Outcome:
     """What the provider's answer about our key proves.
 
-    Positive answers count at once. `window_closes_at` is None only if nothing ambiguous was ever
-    sent: every send was clearly answered. Then a listed rejection is proof at once (the provider
-    takes its promise back), and "not found" contradicts the promise, so it proves nothing. With
-    a window, both are proof at or after its end and not before (F12, F13); "not found" only from
-    a provider whose inquiry forgets nothing, and never once it has `promised`. A return means that
-    the money had left.
+    Positive answers count at once. A listed rejection is proof to a question asked at or after the
+    end of the window and not before, even of an order that was promised: a provider may take back
+    what it said, either way (F12). So is "not found" (F13), but only from a provider whose inquiry
+    forgets nothing, and never once it has `promised`. A return means that the money had left.
 
     The amount is not judged here: see `as_instructed`.
     """
-    closed = window_closes_at is not None and now >= window_closes_at
+    closed = now >= window_closes_at
     match inquiry:
         case StatusExecuted() | StatusReturned():
             return Executed(
@@ -120,11 +118,11 @@ def judge_inquiry(
         case StatusPending(provider_ref):
             return Accepted(provider_ref)
         case StatusRejected(code, reason, sequence):
-            if window_closes_at is None or closed:
+            if closed:
                 return listed(code, reason, contract, sequence=sequence)
             return Unknown(f"rejected_in_window:{code}")
         case StatusNotFound():
-            if promised or window_closes_at is None:
+            if promised:
                 return Unknown("not_found_after_promise")
             if closed and contract.absence_is_proof:
                 reason = "the provider knows no such instruction after its finality window"
