@@ -55,7 +55,7 @@ async def test_only_those_who_need_it_are_refused(on_postgres: Place, store: Pos
         )
         first_s = time.monotonic() - began
         assert {getattr(answer, "code", None) for answer in refused} == {Overloaded.code}
-        assert done.status == 201
+        assert getattr(done, "status", None) == 201
         assert first_s < LOCK_LIMIT_S + 5 * PATIENCE_S + 1
 
         began = time.monotonic()
@@ -63,7 +63,7 @@ async def test_only_those_who_need_it_are_refused(on_postgres: Place, store: Pos
             engine.submit(fund(1)), engine.submit(fund(1, merchant=OTHER)), return_exceptions=True
         )
         assert isinstance(refused_again, Overloaded)
-        assert done.status == 201
+        assert getattr(done, "status", None) == 201
         assert time.monotonic() - began < LOCK_LIMIT_S
     assert (await engine.submit(fund(1))).status == 201
     rows = {row.address: row.credits_posted for row in await on_postgres.rows(ACCOUNTS)}

@@ -10,7 +10,8 @@ sealer stored and could not export included. The README has the form of a line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +21,13 @@ from bursar.db.connection import Connection
 from bursar.engine.journal import GENESIS, checkpoint_hash
 from bursar.engine.model import JournalHead
 from bursar.engine.queries import QUERIES
-from bursar.engine.verify import Check, Disagreement, open_stream
+from bursar.engine.verify import Check, Disagreement
 from bursar.kit.errors import BursarError
 
 _BATCH = 1000
+_HEADS_BYTES = 4_000_000
+"""Of stored heads read at a time, beside those of one checkpoint more."""
+_FIRST = -(2**63)
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 HexHash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -58,18 +62,38 @@ class _Stored(msgspec.Struct, frozen=True):
     heads: str
 
 
+class _Exported(msgspec.Struct, frozen=True):
+    """What is kept of a line of the file until it is compared: heads are many, lines too."""
+
+    number: int
+    id: int
+    hash: str
+
+
 async def stored(connection: Connection) -> str:
     """Each stored checkpoint follows the one before, and each of its heads is a link."""
     decoder = msgspec.json.Decoder(Heads)
-    links = _Links(connection)
-    rows = await open_stream(connection, QUERIES["verify_checkpoints"], _Stored)
     number, digest = 0, GENESIS
-    while (row := await rows.next()) is not None:
-        heads = _follows(row, number + 1, digest, decoder)
-        number, digest = row.id, row.hash
-        await links.expect(heads, f"checkpoint {row.id}")
-    await links.settle()
-    return f"checkpoints: {rows.taken} stored, {links.compared} heads found in the chains"
+    async with _links(connection) as links:
+        async for row in _checkpoints(connection):
+            heads = _follows(row, number + 1, digest, decoder)
+            number, digest = row.id, row.hash
+            await links.expect(heads, f"checkpoint {row.id}")
+        await links.settle()
+    return f"checkpoints: {number} stored, {links.compared} heads found in the chains"
+
+
+async def _checkpoints(connection: Connection) -> AsyncIterator[_Stored]:
+    """In order of their numbers, which the caller has found to have no gaps so far."""
+    start = _FIRST
+    while True:
+        records = await connection.fetch(QUERIES["verify_checkpoints"], start, _HEADS_BYTES)
+        for record in records:
+            row = _Stored(*record)
+            start = row.id + 1
+            yield row
+        if not records:
+            return
 
 
 def _follows(
@@ -112,20 +136,20 @@ def anchored(path: Path) -> Check:
     size = path.stat().st_size
 
     async def check(connection: Connection) -> str:
-        links = _Links(connection)
-        batch: list[tuple[int, AnchorLine]] = []
+        batch: list[_Exported] = []
         count = 0
         cut: list[int] = []
-        for number, line in _read(path, size, cut):
-            count += 1
-            batch.append((number, line))
-            await links.expect(_heads(line.heads), f"line {number} of {path.name}")
-            if len(batch) >= _BATCH:
-                await links.settle()
-                await _are_stored(connection, batch, path)
-                batch.clear()
-        await links.settle()
-        await _are_stored(connection, batch, path)
+        async with _links(connection) as links:
+            for number, line in _read(path, size, cut):
+                count += 1
+                batch.append(_Exported(number, line.id, line.hash))
+                await links.expect(_heads(line.heads), f"line {number} of {path.name}")
+                if len(batch) >= _BATCH:
+                    await links.settle()
+                    await _are_stored(connection, batch, path)
+                    batch.clear()
+            await links.settle()
+            await _are_stored(connection, batch, path)
         if not count:
             raise AnchorDamaged(f"{path}: there is no checkpoint in it")
         note = f"; line {cut[0]} was cut off while it was written and left out" if cut else ""
@@ -170,23 +194,27 @@ def _checkpoint(decoder: msgspec.json.Decoder[AnchorLine], text: bytes, place: s
     return line
 
 
-async def _are_stored(
-    connection: Connection, batch: list[tuple[int, AnchorLine]], path: Path
-) -> None:
+async def _are_stored(connection: Connection, batch: list[_Exported], path: Path) -> None:
     """An exported checkpoint was committed before it was exported."""
-    rows = await connection.fetch(
-        QUERIES["verify_checkpoint_hashes"], [line.id for _, line in batch]
-    )
+    rows = await connection.fetch(QUERIES["verify_checkpoint_hashes"], [line.id for line in batch])
     found: dict[int, bytes] = {row[0]: row[1] for row in rows}
-    for number, line in batch:
+    for line in batch:
         digest = found.get(line.id)
         if digest is None or digest.hex() != line.hash:
             raise Disagreement(
                 "checkpoints",
                 {"id": line.id},
-                expected=f"hash {line.hash}, as in line {number} of {path.name},",
+                expected=f"hash {line.hash}, as in line {line.number} of {path.name},",
                 found="no such checkpoint" if digest is None else digest.hex(),
             )
+
+
+@asynccontextmanager
+async def _links(connection: Connection) -> AsyncIterator[_Links]:
+    """Looking heads up, by plans that are for that; afterwards the audit's own are back."""
+    await connection.execute(QUERIES["verify_lookups"])
+    yield _Links(connection)
+    await connection.execute(QUERIES["verify_plans"])
 
 
 class _Links:
@@ -210,6 +238,10 @@ class _Links:
     async def settle(self) -> None:
         """Look up what waits. Raises `Disagreement`."""
         waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), _BATCH):
+            await self._look_up(waiting[start : start + _BATCH])
+
+    async def _look_up(self, waiting: list[tuple[JournalHead, str]]) -> None:
         records = await self._connection.fetch(
             QUERIES["verify_sealed_links"],
             [head.merchant_id for head, _ in waiting],

@@ -31,7 +31,7 @@ _RETRY = (
     asyncpg.DeadlockDetectedError,
     asyncpg.QueryCanceledError,
 )
-_AWAY = (
+_AWAY: tuple[type[Exception], ...] = (
     *CONNECTION_ERRORS,
     asyncpg.DatabaseDroppedError,
     asyncpg.IdleSessionTimeoutError,

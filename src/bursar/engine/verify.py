@@ -159,7 +159,7 @@ def chains(attached: Sequence[Attached]) -> Check:
             await open_stream(connection, QUERIES["verify_entries"], JournalEntry),
             [(each, await open_stream(connection, each.rows, each.row)) for each in attached],
         )
-        heads = await open_stream(connection, QUERIES["verify_heads"], JournalHead)
+        heads = await open_stream(connection, QUERIES["journal_heads_all"], JournalHead)
         while (head := await heads.next()) is not None:
             await replay.chain(head)
         return f"chains: {heads.taken} replayed, {replay.counts()}"
