@@ -307,7 +307,7 @@ def run(asked: argparse.Namespace) -> int | None:
     """Exit code 1 if anything disagrees; None if nothing was asked."""
     if asked.chaos is None:
         return None
-    outcome = play(asked.chaos, kills=max(3, asked.chaos // 250), seed=asked.seed or SEED)
+    outcome = play(asked.chaos, kills=max(4, asked.chaos // 250), seed=asked.seed or SEED)
     print("\n".join(outcome.lines()))
     return 1 if outcome.faults else 0
 

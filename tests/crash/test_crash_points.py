@@ -40,7 +40,7 @@ ORIGIN = Origin("cli", "cor_setup")
 AT_ONCE = 10
 """Worlds side by side: each has up to twelve connections to the server."""
 
-LONGEST_S = 60.0
+LONGEST_S = 90.0
 """A case waits for a lease, a window and a deadline at most: about 15 s."""
 
 Digest = dict[str, list[Any]]
