@@ -1,5 +1,6 @@
 """A server with room for many worlds side by side."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from bursar.db.embedded import EmbeddedPostgres
 from bursar.db.prepare import prepare
 from bursar.db.roles import ADMIN
 from tests.conftest import Database, binaries_of, run_blocking
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +33,6 @@ def roomy(scratch: Path) -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def furnished(roomy: EmbeddedPostgres) -> Database:
     """A migrated database, which goes when the server goes."""
-    name = "furnished"
+    name = f"furnished_{next(_numbers)}"
     dsns = run_blocking(prepare(roomy, database=name))
     return Database(name, dsns, roomy.dsn(ADMIN, "postgres"))
