@@ -22,7 +22,8 @@ from bursar.kit.clock import SystemClock
 from bursar.kit.ids import SeededIds
 from bursar.payouts.verify import audit
 from bursar.worker import housekeeping
-from bursar.worker.housekeeping import Sealer, run_sealer
+from bursar.worker.files import FileUnwritable
+from bursar.worker.housekeeping import Sealer, prune, run_sealer
 from bursar.worker.relay import FILE_SINK, relay_once
 from tests.conftest import Database
 
@@ -183,16 +184,106 @@ async def test_what_could_not_be_exported_is_covered_by_the_next_line(
     assert (await audit(database.dsns.auditor, anchor=anchor)).disagreement is None
 
 
-@pytest.mark.parametrize("size", [1, 20, 4095, 4096, 4097, 10_000])
-def test_half_a_line_gives_way(tmp_path: Path, size: int) -> None:
-    """F92: a writer was killed in its line; what it left would make the file unreadable."""
-    file = tmp_path / "checkpoints.jsonl"
-    for before in (b"", b"first\n", b"first\n" + b"x" * 9_000 + b"\n"):
-        file.write_bytes(before + b"h" * size)
+async def test_a_takeover_in_one_process_seals_what_moved(
+    database: Database, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F92: a connection that is lost each minute must not store all merchants each minute."""
+    monkeypatch.setattr(housekeeping, "SEAL_EVERY_S", 0.01)
+    anchor = tmp_path / "new" / "place" / "checkpoints.jsonl"
+    pool = await open_pool(database.dsns.worker, size=1, name="test")
+    admin = await connect(database.admin_dsn, name="test")
+    task = asyncio.create_task(run_sealer(pool, anchor, SystemClock()))
 
-        housekeeping._append_line(file, b"whole")
+    async def sealed(number: int) -> bool:
+        return anchor.exists() and _create(number).merchant_id in anchor.read_text()
 
-        assert file.read_bytes() == before + b"whole\n"
+    async def end_the_one_that_seals() -> int:
+        count: int = await admin.fetchval(END_THE_SEALER, database.name)
+        return count
+
+    try:
+        for number in (1, 2):
+            await engine.submit(_create(number))
+            await _eventually(partial(sealed, number))
+            await _eventually(end_the_one_that_seals)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await admin.close()
+        pool.terminate()
+
+    assert set(_lines(anchor)[-1]["heads"]) == {"platform", f"mer_{2:032x}"}
+    assert (await audit(database.dsns.auditor, anchor=anchor)).disagreement is None
+
+
+async def test_a_right_to_seal_that_was_half_taken_does_not_return_to_the_pool(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F92: the lock was had, then taking over failed: nobody could seal as long as it is held."""
+    monkeypatch.setattr(housekeeping, "SEAL_EVERY_S", 0.01)
+    broken = dict(QUERIES) | {"last_checkpoint": "SELECT id, hash FROM no_such_table"}
+    monkeypatch.setattr(housekeeping, "QUERIES", broken)
+    pool = await open_pool(database.dsns.worker, size=1, name="test")
+    rival = await connect(database.dsns.worker, name="test")
+    task = asyncio.create_task(run_sealer(pool, None, SystemClock()))
+    try:
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(housekeeping, "SEAL_EVERY_S", 3600.0)
+
+        async def taken() -> bool | None:
+            got: bool = await rival.fetchval(QUERIES["take_seal"])
+            return got
+
+        assert await _eventually(taken)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await rival.close()
+        pool.terminate()
+
+
+async def test_whoever_stands_by_keeps_its_connection(database: Database) -> None:
+    """A worker that finds another sealing asks each second: not by a new connection each time."""
+    first, _sealer_of_first = await _sealer(database, None)
+    pool = await open_pool(database.dsns.worker, size=1, name="test")
+    pid = await pool.fetchval("SELECT pg_backend_pid()")
+    try:
+        await housekeeping._seal_while_ours(pool, None, SystemClock(), {})
+        assert await pool.fetchval("SELECT pg_backend_pid()") == pid
+    finally:
+        await first.close()
+        pool.terminate()
+
+
+async def test_a_checkpoint_file_that_cannot_be_written_stops_the_sealer(
+    tmp_path: Path,
+) -> None:
+    """I14: else a worker would run for months and export nothing."""
+    (tmp_path / "file").write_bytes(b"")
+    pool: Any = None
+    for anchor in (tmp_path / "file" / "checkpoints.jsonl", tmp_path):
+        with pytest.raises(FileUnwritable, match="can't be opened for appending"):
+            await run_sealer(pool, anchor, SystemClock())
+
+
+async def test_old_commit_marks_go_a_batch_at_a_time(database: Database) -> None:
+    """A backlog of any size is worked off within the role's statement time-out; new ones stay."""
+    owner = await connect(database.dsns.owner, name="test")
+    await owner.execute(
+        "INSERT INTO group_commits SELECT 'old' || n, false, clock_timestamp() - interval '2 hours'"
+        " FROM generate_series(1, 25) AS n; "
+        "INSERT INTO group_commits VALUES ('new', false, clock_timestamp())"
+    )
+    pool = await open_pool(database.dsns.worker, size=1, name="test")
+    try:
+        assert await prune(pool, batch=10) == 25
+        assert await pool.fetchval("SELECT array_agg(group_id) FROM group_commits") == ["new"]
+        assert await prune(pool, batch=10) == 0
+        bounded = await pool.execute(QUERIES["prune_group_commits"], 0)
+    finally:
+        pool.terminate()
+        await owner.close()
+    assert bounded == "DELETE 0"
 
 
 async def test_the_relay_hands_over_every_entry_and_repeats_after_a_crash(
@@ -216,7 +307,9 @@ async def test_the_relay_hands_over_every_entry_and_repeats_after_a_crash(
         waiting = await pool.fetch("SELECT * FROM deliveries")
         assert await relay_once(pool, export) == 3
         assert await relay_once(pool, export) == 0
-        # The crash: the file has the lines, the rows are still there.
+        # The crash: the file has the lines, and half a line; the rows are still there.
+        with export.open("ab") as file:
+            file.write(b'{"actor":"te')
         await owner.executemany(
             "INSERT INTO deliveries VALUES ($1, $2, $3)", [tuple(row) for row in waiting]
         )

@@ -94,7 +94,9 @@ SELECT NOT tombstone FROM group_commits WHERE group_id = $1
 
 -- name: prune_group_commits
 -- A transaction can't outlive the role's idle and statement timeouts, so an hour is ample.
-DELETE FROM group_commits WHERE at < clock_timestamp() - interval '1 hour'
+DELETE FROM group_commits
+WHERE group_id IN (SELECT group_id FROM group_commits
+                   WHERE at < clock_timestamp() - interval '1 hour' ORDER BY at LIMIT $1)
 
 -- name: notify
 SELECT pg_notify('bursar_wake', $1)

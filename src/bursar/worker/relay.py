@@ -2,14 +2,14 @@
 
 The journal is not the outbox. The commit that writes an entry also writes a row per sink in
 `deliveries`; a relay hands the entry over and then deletes that row. A crash between the two
-hands it over again: readers drop what they have seen by (merchant_id, seq).
+hands it over again: readers drop what they have seen by (merchant_id, seq). A line that a crash cut
+short was not acknowledged, so it is cut off and comes again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,7 @@ from bursar.db.pool import Pool
 from bursar.engine.queries import QUERIES
 from bursar.kit.canonical import canonical_json
 from bursar.kit.clock import Clock
+from bursar.worker.files import append_lines, make_appendable
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +37,7 @@ async def relay_once(pool: Pool, export: Path) -> int:
     lines = [
         canonical_json(dict(row) | {"body": msgspec.Raw(row["body"].encode())}) for row in rows
     ]
-    await asyncio.to_thread(_append, export, b"\n".join(lines) + b"\n")
+    await asyncio.to_thread(append_lines, export, b"\n".join(lines) + b"\n")
     async with pool.acquire() as connection:
         await connection.execute(
             QUERIES["delete_deliveries"],
@@ -47,16 +48,12 @@ async def relay_once(pool: Pool, export: Path) -> int:
     return len(rows)
 
 
-def _append(export: Path, lines: bytes) -> None:
-    with export.open("ab") as file:
-        file.write(lines)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 async def run_relay(pool: Pool, export: Path, clock: Clock) -> None:
-    """Relay until cancelled. One relay per file: another worker's waits for its lock."""
-    export.parent.mkdir(parents=True, exist_ok=True)
+    """Relay until cancelled. One relay per file: another worker's waits for its lock.
+
+    Raises `FileUnwritable` at once if `export` can't be appended to.
+    """
+    make_appendable(export)
     with export.with_suffix(".lock").open("w") as lock:
         while not _locked(lock.fileno()):
             await clock.sleep(POLL_S)
