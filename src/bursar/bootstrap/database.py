@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bursar.db.durability import assert_not_owner
+from bursar.db.durability import assert_not_owner, assert_role
 from bursar.db.embedded import EmbeddedPostgres
 from bursar.db.migrate import assert_migrated, migrate, read_migrations
 from bursar.db.pool import Pool
@@ -43,13 +43,14 @@ async def migrate_database(settings: Settings) -> int:
     return len(read_migrations())
 
 
-async def assert_fit_to_serve(pool: Pool) -> None:
-    """Refuse to serve as the schema's owner, or on a schema that is not this code's.
+async def assert_fit_to_serve(pool: Pool, role: str) -> None:
+    """Refuse to serve as another than `role`, as the schema's owner, or on another schema.
 
     Raises UnsafeDatabase or MigrationFailed. That commits are durable, the pool has seen to.
     """
     async with pool.acquire() as connection:
         await assert_not_owner(connection)
+        await assert_role(connection, role)
         await assert_migrated(connection)
 
 

@@ -43,7 +43,7 @@ async def _serve_api(settings: Settings, open_engine: EngineFactory) -> None:
     clock, crash = SystemClock(), crash_points(settings)
     dsn = own_dsn(settings, API)
     async with open_engine(settings, dsn, name="bursar api", crash=crash) as wired:
-        await assert_fit_to_serve(wired.pool)
+        await assert_fit_to_serve(wired.pool, API)
         secrets = {
             bank_webhooks.PROVIDER_ID: settings.bank_webhook_secret,
             offramp_webhooks.PROVIDER_ID: settings.offramp_webhook_secret,
@@ -97,7 +97,7 @@ async def _serve_worker(settings: Settings) -> None:
     rails_open = _open_rails(settings, clock)
     engine = open_engine(settings, dsn, name="bursar worker", crash=crash)
     async with rails_open as rails, engine as wired, _housekeeping_pool(dsn) as housekeeping:
-        await assert_fit_to_serve(wired.pool)
+        await assert_fit_to_serve(wired.pool, WORKER)
         jobs = Jobs(
             engine=wired.engine,
             reads=PostgresReads(wired.pool),

@@ -53,3 +53,13 @@ async def assert_not_owner(connection: Connection) -> None:
             f"{role} has the rights of the schema's owner: the API must connect as bursar_api, "
             "a worker as bursar_worker"
         )
+
+
+async def assert_role(connection: Connection, role: str) -> None:
+    """Raise UnsafeDatabase unless the connected role is `role` or a member of it.
+
+    Another of our roles may enter the database and read, and would fail at its first write.
+    """
+    found = await connection.fetchval(_QUERIES["role_that_is_not"], role)
+    if found is not None:
+        raise UnsafeDatabase(f"this process must connect as {role}, not as {found}")

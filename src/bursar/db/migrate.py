@@ -68,7 +68,7 @@ async def migrate(owner_dsn: str, directory: Path = DIRECTORY) -> list[int]:
         await connection.fetchval(_QUERIES["lock_migrations"])
         await connection.execute(_QUERIES["restore_lock_timeout"])
         await connection.execute(_QUERIES["create_migrations_table"])
-        done = _compare(migrations, await connection.fetch(_QUERIES["applied_migrations"]))
+        done = _done(migrations, await connection.fetch(_QUERIES["applied_migrations"]))
         for migration in migrations[done:]:
             await _apply(connection, migration)
         await connection.fetchval(_QUERIES["unlock_migrations"])
@@ -78,34 +78,42 @@ async def migrate(owner_dsn: str, directory: Path = DIRECTORY) -> list[int]:
 
 
 async def assert_migrated(connection: Connection, directory: Path = DIRECTORY) -> None:
-    """Raise MigrationFailed unless the database has exactly the migrations of this code.
+    """Raise MigrationFailed unless the database has all migrations of this code, unchanged.
 
-    What a process asks when it starts, in its own role; it applies nothing.
+    What a process asks when it starts, in its own role; it applies nothing. Migrations that this
+    code does not know are accepted: while an installation is renewed, both versions run, and a
+    migration is written so that the version before it can go on (F56).
     """
     migrations = read_migrations(directory)
     if not await connection.fetchval(_QUERIES["is_migrated"]):
         raise MigrationFailed("the database was never migrated: run `bursar migrate`")
-    done = _compare(migrations, await connection.fetch(_QUERIES["applied_migrations"]))
-    if done < len(migrations):
+    applied = await connection.fetch(_QUERIES["applied_migrations"])
+    _compare(migrations, applied)
+    if len(applied) < len(migrations):
         raise MigrationFailed(
-            f"the database is at migration {done}, this code needs {len(migrations)}: "
+            f"the database is at migration {len(applied)}, this code needs {len(migrations)}: "
             "run `bursar migrate`"
         )
 
 
-def _compare(migrations: list[Migration], applied: list[asyncpg.Record]) -> int:
-    """How many migrations the database has, all of them equal to ours."""
+def _done(migrations: list[Migration], applied: list[asyncpg.Record]) -> int:
+    """How many migrations the database has, all of them equal to ours and none beyond."""
     if len(applied) > len(migrations):
         raise MigrationFailed(
             f"the database is at migration {applied[-1]['version']}, this code knows "
             f"{len(migrations)}: run a newer Bursar"
         )
+    _compare(migrations, applied)
+    return len(applied)
+
+
+def _compare(migrations: list[Migration], applied: list[asyncpg.Record]) -> None:
+    """Raise MigrationFailed if one that both know differs."""
     for migration, row in zip(migrations, applied, strict=False):
         if (row["version"], row["checksum"]) != (migration.version, migration.checksum):
             raise MigrationFailed(
                 f"migration {row['version']:04d}_{row['name']} was changed after it was applied"
             )
-    return len(applied)
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:

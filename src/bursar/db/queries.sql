@@ -14,6 +14,12 @@ SELECT current_user
   FROM pg_class
  WHERE oid = to_regclass('schema_migrations') AND pg_has_role(current_user, relowner, 'MEMBER');
 
+-- name: role_that_is_not
+-- The connected role, unless it is $1 or a member of it.
+SELECT current_user
+ WHERE NOT EXISTS (SELECT FROM pg_roles
+                    WHERE rolname = $1 AND pg_has_role(current_user, oid, 'MEMBER'));
+
 -- name: role_exists
 SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1);
 
