@@ -238,7 +238,9 @@ async def expired(telling: Telling) -> None:
 async def resent(telling: Telling) -> None:
     """The off-ramp never gets an order; it gets the same again under the same key."""
     await _due(telling, currency="USDC")
-    await telling.world.start_bank(**{"offramp.lost": 1, "offramp.hold_s": 0.1})
+    await telling.world.start_bank(
+        **{"offramp.lost": 1, "offramp.hold_s": 0.1, "offramp.decline": 0}
+    )
     await telling.start("api")
     await telling.start("worker")
     await telling.world.until(

@@ -148,7 +148,7 @@ async def faults_of(stage: Stage, cases: Sequence[Case]) -> list[str]:
         except Exception as error:  # noqa: BLE001 - one line for each case
             return f"{case}: {error!r}"
         wrong = [
-            f"{name}: {found[name]}, not {expected[name]}"
+            f"{name}: {_less(found[name], expected[name])}, not {_less(expected[name], found[name])}"
             for name in found
             if found[name] != expected[name]
         ]
@@ -156,6 +156,10 @@ async def faults_of(stage: Stage, cases: Sequence[Case]) -> list[str]:
 
     found = await asyncio.gather(*map(run, cases))
     return [fault for fault in found if fault is not None]
+
+
+def _less(rows: list[Any], others: list[Any]) -> list[Any]:
+    return [row for row in rows if row not in others]
 
 
 @pytest.mark.parametrize("cases", [API_CASES, WORKER_CASES], ids=["api", "worker"])
