@@ -184,10 +184,15 @@ async def test_a_payout_can_wait_for_its_day_but_not_for_years(api: Api) -> None
     offset = soon.astimezone().isoformat() if soon.astimezone().utcoffset() else soon.isoformat()
 
     made = await api.payout(due_at=offset)
-    late = await api.post("/payouts", api.body(due_at=(soon + timedelta(days=400)).isoformat()))
+    body = api.body(due_at=(soon + timedelta(days=400)).isoformat())
+    late = await api.post("/payouts", body, key="late")
+    again = await api.post("/payouts", body, key="late")
 
     assert datetime.fromisoformat(made["due_at"]) == soon
     assert (late.status_code, late.json()["pointer"]) == (422, "/due_at")
+    assert late.json()["code"] == "invalid_field"
+    assert again.content == late.content
+    assert again.headers["idempotency-replayed"] == "true"
 
 
 async def test_currencies_of_other_exponents(api: Api) -> None:

@@ -69,6 +69,7 @@ CONTEXTS: Mapping[str, set[str]] = {
         "attempts.py",  # commands of workers: begin, record, take over
         "effects.py",  # what a new fact changes in payout and books
         "facts.py",  # how an attempt stands by its facts
+        "fields.py",  # what a payout's fields may hold, as text
         "inbox.py",  # commands for provider events
         "memory.py",  # queues, unique rules and reads over the in-memory twin
         "operations.py",  # commands of operators: send again, say what became of an attempt
@@ -86,7 +87,7 @@ CONTEXTS: Mapping[str, set[str]] = {
 PURE_FILES = {
     *("model.py", "machine.py", "commands.py", "recipes.py", "book.py"),
     *("attempts.py", "inbox.py", "outcomes.py", "steps.py", "view.py"),
-    *("effects.py", "facts.py", "silence.py"),
+    *("effects.py", "facts.py", "fields.py", "silence.py"),
 }
 _IMPURE = (
     "aiohttp",

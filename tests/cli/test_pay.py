@@ -294,7 +294,7 @@ def test_a_bad_file_reaches_no_server(tmp_path: Path) -> None:
     assert error.code == 2
     assert error.lines == (
         "line 5: amount: '-1' is negative",
-        "line 5: beneficiary_iban: 'z' is not an IBAN: its structure is wrong",
+        "line 5: beneficiary_iban: 'z' is not an IBAN: wrong form",
         f"{path}: 2 faults, nothing moved",
     )
     assert not api.calls

@@ -1,11 +1,20 @@
 """What `bursar pay` checks beyond the form of each row, before the first payout is asked for."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from bursar.api.routes import payouts
+import pytest
+from pydantic import TypeAdapter
+
+from bursar.api import fields as api_fields
 from bursar.cli import payout_fields
 from tests.cli.fake_api import FakeApi, in_days
 from tests.cli.test_pay import HEADER, IBAN, refused, run, write
+
+
+def _read_name(text: str) -> str:
+    return payout_fields.read_text(text, chars_max=140, required=True)
 
 
 def rows(path: Path, *lines: str) -> Path:
@@ -35,9 +44,53 @@ def test_dates_that_the_api_would_refuse_reach_no_server(tmp_path: Path) -> None
     assert not api.calls
 
 
-def test_the_file_and_the_api_agree_on_how_far_ahead_a_payout_may_be_due() -> None:
-    """Else a file passes the check and half of it is refused."""
-    assert payout_fields.DUE_AHEAD_MAX == payouts.DUE_AHEAD_MAX
+_NAMES = TypeAdapter(api_fields.Name)
+_IBANS = TypeAdapter(api_fields.Iban)
+_INSTANTS = TypeAdapter(api_fields.Instant)
+_REFERENCES = TypeAdapter(api_fields.Reference)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "text"),
+    [
+        *(
+            (payout_fields.read_due_at, _INSTANTS, f"2026-01-31{rest}")
+            for rest in ("T09:00:00Z", " 09:00:00Z", "t09:00:00z", "T09:00:00", "T24:00:00Z")
+        ),
+        *(
+            (payout_fields.read_due_at, _INSTANTS, f"2026-01-31T09:00:00.{'1' * digits}+01:00")
+            for digits in (1, 6, 7, 9, 10)
+        ),
+        *(
+            (payout_fields.read_iban, _IBANS, text)
+            for text in (
+                *(IBAN, IBAN.lower(), f"{IBAN[:4]} {IBAN[4:]}", f"{IBAN}\u00df", f"{IBAN}0", " "),
+                *("XX89370400440532013000", "DE88370400440532013000", f"{IBAN}-", "DE"),
+            )
+        ),
+        *(
+            (_read_name, _NAMES, text)
+            for text in ("Jane", "\u0646\u200c\u0647", "a\u200bb", "a\tb", " ", "\u202ea", "\ue000")
+        ),
+        *(
+            (payout_fields.read_reference, _REFERENCES, text)
+            for text in ("INV 1", "INV\u00e9", "INV\n", "x" * 64, "x" * 65, "")
+        ),
+    ],
+)
+def test_the_file_and_the_api_agree_on_what_a_field_may_hold(
+    ours: Callable[[str], Any], theirs: TypeAdapter[Any], text: str
+) -> None:
+    """Else a file passes the check and half of it is refused, or cannot be paid at all."""
+
+    def taken(read: Callable[[str], Any]) -> bool:
+        try:
+            read(text)
+        except ValueError:
+            return False
+        return True
+
+    assert taken(ours) == taken(theirs.validate_python)
 
 
 def test_a_date_within_the_year_is_paid(tmp_path: Path) -> None:

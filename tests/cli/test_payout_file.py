@@ -174,19 +174,19 @@ BAD_CELLS = [
     (
         "beneficiary_iban",
         "DE88370400440532013000",
-        "'DE88370400440532013000' is not an IBAN: its check digits are wrong",
+        "'DE88370400440532013000' is not an IBAN: the check digits are wrong",
     ),
     (
         "beneficiary_iban",
         "DE8937040044053201300",
-        "'DE8937040044053201300' is not an IBAN: its length 21 is wrong for DE",
+        "'DE8937040044053201300' is not an IBAN: the length is wrong for its country",
     ),
     (
         "beneficiary_iban",
         "ZZ89370400440532013000",
-        "'ZZ89370400440532013000' is not an IBAN: ZZ is not a country with IBANs",
+        "'ZZ89370400440532013000' is not an IBAN: the country has no IBANs",
     ),
-    ("beneficiary_iban", "12345678", "'12345678' is not an IBAN: its structure is wrong"),
+    ("beneficiary_iban", "12345678", "'12345678' is not an IBAN: wrong form"),
     (
         "beneficiary_iban",
         "DE89-3704-0044-0532-0130-00",
@@ -320,7 +320,7 @@ BAD_FILES = {
             "line 2: currency: 'EURO' is not a known currency",
             "line 2: amount: '-1' is negative",
             "line 2: beneficiary_name: is empty",
-            "line 2: beneficiary_iban: 'x' is not an IBAN: its structure is wrong",
+            "line 2: beneficiary_iban: 'x' is not an IBAN: wrong form",
         ],
     ),
 }

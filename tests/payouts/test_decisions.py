@@ -155,6 +155,18 @@ class TestCreate:
         twin.clock.advance(1)
         twin.do(begin("p", "a"))
 
+    def test_due_within_a_year_by_the_databases_clock(self, twin: Twin) -> None:
+        """F39: the last moment counts; a moment later is refused, and the refusal is stored."""
+        last = T0 + timedelta(days=365)
+        twin.do(create("p", due_at=last))
+        late = create("q", due_at=last + timedelta(microseconds=1), request=request("k"))
+        for _ in range(2):
+            refused: Any = twin.do(late)
+            problem = json.loads(refused.body)
+            assert (refused.status, problem["code"]) == (422, "invalid_field")
+            assert problem["pointer"] == "/due_at"
+            twin.clock.advance(60)
+
     def test_due_in_the_past_is_due_now(self, twin: Twin) -> None:
         """F39: time is that of the database."""
         twin.do(create("p", due_at=T0 - seconds(3600)))

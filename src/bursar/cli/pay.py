@@ -17,7 +17,6 @@ from bursar.cli.connection import Connection, resolve_connection
 from bursar.cli.errors import CommandRefused
 from bursar.cli.pay_run import Payer, Run
 from bursar.cli.payout_client import ApiError, PayoutClient
-from bursar.cli.payout_fields import DUE_AHEAD_MAX
 from bursar.cli.payout_file import (
     PayoutFileRefused,
     PayoutRow,
@@ -27,6 +26,7 @@ from bursar.cli.payout_file import (
 from bursar.cli.progress import display_for
 from bursar.kit.clock import Clock, SystemClock
 from bursar.kit.ids import SystemIds, SystemRandomness
+from bursar.payouts.fields import DUE_AHEAD_MAX
 from bursar.rails.spread import SpreadTransport
 
 EXIT_INTERRUPTED: Final = 130

@@ -33,6 +33,7 @@ from typing import Any, Final, TypeAlias
 from bursar.cli import payout_fields as fields
 from bursar.cli.payout_fields import FieldInvalid, shown
 from bursar.kit.canonical import canonical_json
+from bursar.payouts.fields import METADATA_VALUE_CHARS_MAX, TEXT_CHARS_MAX
 
 BYTES_MAX: Final = 64 * 1024 * 1024
 ROWS_MAX: Final = 100_000
@@ -317,15 +318,15 @@ def _read_row(
 
 
 def _name(text: str) -> str:
-    return fields.read_text(text, chars_max=fields.NAME_CHARS_MAX, required=True)
+    return fields.read_text(text, chars_max=TEXT_CHARS_MAX, required=True)
 
 
 def _description(text: str) -> str:
-    return fields.read_text(text, chars_max=fields.DESCRIPTION_CHARS_MAX, required=False)
+    return fields.read_text(text, chars_max=TEXT_CHARS_MAX, required=False)
 
 
 def _metadata(text: str) -> str:
-    return fields.read_text(text, chars_max=fields.METADATA_CHARS_MAX, required=False)
+    return fields.read_text(text, chars_max=METADATA_VALUE_CHARS_MAX, required=False)
 
 
 _OPTIONAL_READERS: Final[_Readers] = {

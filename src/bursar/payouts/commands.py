@@ -12,10 +12,12 @@ from bursar.ledger import recipes
 from bursar.ledger.model import ACCOUNTS, HOLDS, PENDING_LEGS, address
 from bursar.payouts.errors import (
     AlreadyDispatched,
+    DueTooLate,
     DuplicateReference,
     NotDue,
     PayoutNotFound,
 )
+from bursar.payouts.fields import DUE_AHEAD_MAX
 from bursar.payouts.machine import Event, State
 from bursar.payouts.model import PAYOUTS, REFERENCES, Payout, PayoutReference
 from bursar.payouts.steps import release
@@ -61,7 +63,9 @@ class CreatePayout(CommandBase, frozen=True, kw_only=True):
         )
 
     def decide(self, ws: WorkingSet) -> Reply:
-        """Raises `DuplicateReference`, `UnknownAccount` or `InsufficientFunds`."""
+        """Raises `DueTooLate`, `DuplicateReference`, `UnknownAccount` or `InsufficientFunds`."""
+        if self.due_at is not None and self.due_at > ws.now + DUE_AHEAD_MAX:
+            raise DueTooLate("A payout is due within a year.", pointer="/due_at")
         taken = ws.claim(
             REFERENCES, PayoutReference(self.merchant_id, self.reference, self.payout_id)
         )

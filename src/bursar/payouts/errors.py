@@ -9,6 +9,7 @@ BursarError
     ├── FinalityWindowOpen  409  a provider may still carry out what was sent
     ├── NothingToResolve    409  it has no attempt whose end is unknown
     ├── SecondPersonRequired 409 who proposed a resolution can't confirm it
+    ├── DueTooLate          422  it would be due in more than a year
     ├── IllegalTransition   409  the machine has no such step
     └── NotDue              409  a worker came too late or too early; nothing to do
 """
@@ -70,6 +71,14 @@ class SecondPersonRequired(Refusal):
     code = "second_person_required"
     status = 409
     title = "Second person required"
+
+
+class DueTooLate(Refusal):
+    """It would be due in more than a year: a field of the body, told as any other."""
+
+    code = "invalid_field"
+    status = 422
+    title = "Invalid field"
 
 
 class IllegalTransition(Refusal):

@@ -7,13 +7,13 @@ from fastapi import FastAPI, Response
 
 from bursar.api.admission import access
 from bursar.api.errors import NotFound
-from bursar.api.fields import REFERENCE_CHARS_MAX
 from bursar.api.replies import document_response
 from bursar.api.responses import TransferList
 from bursar.api.route import Admitted
 from bursar.identity.model import Action
 from bursar.ledger.model import Transfer
 from bursar.ledger.store import list_transfers
+from bursar.payouts.fields import REFERENCE_CHARS_MAX
 
 _REF: Final = re.compile(rf"[\x20-\x7e]{{1,{REFERENCE_CHARS_MAX}}}\Z")
 

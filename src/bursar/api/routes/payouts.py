@@ -1,13 +1,11 @@
 """Payouts: make, list, look at, take back."""
 
-from datetime import timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import FastAPI, Query, Response
 
 from bursar.api.admission import access
-from bursar.api.errors import InvalidField
 from bursar.api.pagination import decode_cursor, encode_cursor
 from bursar.api.replies import document_response, reply_response
 from bursar.api.requests import CancelBody, PayoutBody, PayoutQuery
@@ -29,8 +27,6 @@ from bursar.payouts.model import Attempt, Priority
 from bursar.payouts.store import HistoryLine, PayoutFilter, get_payout_detail, list_payouts
 from bursar.payouts.view import payout_view
 
-DUE_AHEAD_MAX: Final = timedelta(days=365)
-
 _OUTCOMES: Final = {
     AttemptState.SENDING: "pending",
     AttemptState.UNKNOWN: "unknown",
@@ -49,8 +45,6 @@ _OUTCOMES: Final = {
 async def create_payout(call: Admitted, body: PayoutBody) -> Response:
     """Make a payout and lock its funds, both or neither. It is sent from `due_at` on."""
     deps = call.deps
-    if body.due_at is not None and body.due_at > deps.clock.wall() + DUE_AHEAD_MAX:
-        raise InvalidField("A payout is due within a year.", pointer="/due_at")
     await deps.currencies.require(deps.pool, call.merchant_id, body.currency, pointer="/currency")
     reply = await deps.engine.submit(
         CreatePayout(
