@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from bursar.kit.clock import SystemClock
+from soak import chaos, kills, pairs
 from soak.schedule import Result, run, silence
 from soak.shrink import Shrinker
 from soak.swarm import expected_faults
@@ -17,6 +18,8 @@ from soak.tally import Tally, play_many
 SOMETIMES = 1000
 """In so many seeds every fault must have fired."""
 LINES_MAX = 200
+OTHERS = (kills, pairs, chaos)
+"""Other long runs: each takes its own option."""
 
 
 def _parsed(arguments: list[str]) -> argparse.Namespace:
@@ -28,12 +31,18 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--tape", type=Path, help="play a recorded tape and print its trace")
     parser.add_argument("--shrink", action="store_true", help="make failing schedules small")
     parser.add_argument("--out", type=Path, default=Path("data/soak"), help="where tapes go")
+    for other in OTHERS:
+        other.add_arguments(parser)
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 1 if an invariant was broken, or if a fault never fired in a thousand seeds."""
     asked = _parsed(arguments)
+    for other in OTHERS:
+        code: int | None = other.run(asked)
+        if code is not None:
+            return code
     if asked.tape is not None:
         recorded = json.loads(asked.tape.read_text(encoding="utf-8"))
         with silence():

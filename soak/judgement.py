@@ -20,8 +20,8 @@ from soak.world import World
 
 ENDED = frozenset({"settled", "returned", "failed", "cancelled", "dead_letter"})
 OPEN = frozenset({"sending", "unknown", "accepted"})
-_FROZEN = frozenset({"amount_mismatch"})
-"""Incidents that say that the books cannot follow the statement."""
+ABOUT_AMOUNTS = frozenset({"amount_mismatch", "return_exceeds_settled"})
+"""Incidents that speak of an amount that nobody asked for."""
 
 
 def open_incidents(checker: Checker) -> dict[str, set[str]]:
@@ -141,11 +141,16 @@ def _books(
     if not costs:
         for sums in (booked, *readings):
             del sums["cost"]
-    if "return_exceeds_settled" in told:
-        if not any(sums["return"] > payout.amount for sums in readings):
-            world.broken("I8", f"{payout.id}: no provider gave back more than was sent")
-    elif booked not in readings and not told & _FROZEN:
+    strange = any(
+        (line.amount, line.currency) != (payout.amount, payout.currency)
+        for _, line in moved.executions()
+    )
+    if strange and not told:
+        world.broken("F18", f"{payout.id}: another amount was executed, and nobody was told")
+    if not strange and booked not in readings:
         world.broken("I8", f"{payout.id}: books {dict(booked)}, statement {readings}")
+    if not strange and told & ABOUT_AMOUNTS:
+        world.broken("I8", f"{payout.id}: {told & ABOUT_AMOUNTS} without a reason")
     fees = _fees(checker, payout.id)
     if fees != payout.fee * bool(booked["debit"]):
         world.broken("I8", f"{payout.id}: {fees} are charged of a fee of {payout.fee}")

@@ -133,6 +133,9 @@ class Schedule:
         """Start a process in this place."""
         if self.world.over.is_set():
             return
+        if self.world.loop.time() < self._down_until:
+            self.world.loop.call_at(self._down_until, self.spawn, name)
+            return
         self.lives[name] += 1
         node = Node(self, name, self.lives[name])
         self.nodes[name] = node

@@ -56,7 +56,11 @@ KNOBS = {
     "late": 0.5,
     "webhook_duplicate": 0.6,
     "webhook_disorder": 0.6,
-    "repeat_declined": 0.6,
+    "repeat_declined": 1.0,
+    "not_found": 0.8,
+    "stale": 0.8,
+    "return_parts": 0.8,
+    "webhook_early": 0.6,
     "return_rate": 0.4,
     "wrong_amount": 0.1,
     "wrong_currency": 0.1,
@@ -81,7 +85,7 @@ WEEK_S = 7.5 * 86_400
 """Longer than a payout's hold lives."""
 OUTAGES = 0.08
 """How many of the seeds lose all processes for long."""
-WORSE = 0.03
+WORSE = 0.05
 """How many of the seeds have a provider that breaks its contract."""
 
 
@@ -143,8 +147,8 @@ def _knobs(tape: Tape, provider: str, bias: Mapping[str, float]) -> dict[str, fl
         for name in RATES
         if name not in WIRES[provider].terms.without
     }
-    if not tape.chance(f"{provider}.breaks_contract", WORSE):
-        drawn["worse"] = 0.0
+    breaks = tape.chance(f"{provider}.breaks_contract", WORSE)
+    drawn["worse"] = tape.uniform(f"{provider}.worse", 0.3, 0.9) if breaks else 0.0
     for name, top in SECONDS.items():
         drawn[name] = top * tape.unit(f"{provider}.{name}")
     drawn |= {name: bias[f"{provider}.{name}"] for name in drawn if f"{provider}.{name}" in bias}

@@ -1,0 +1,33 @@
+"""Every planted bug is caught: a simulator that finds nothing proves nothing about its checker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from soak.bugs import BUGS
+
+ROOT = Path(__file__).parents[2]
+BUGS_MIN = 40
+
+
+@pytest.mark.parametrize("name", [bug.name for bug in BUGS])
+def test_it_is_caught(name: str) -> None:
+    """Its patch fits the source exactly once, and some seed of its budget breaks an invariant."""
+    hunt = subprocess.run(
+        [sys.executable, "-m", "soak.bugs", name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert hunt.returncode == 0, f"{hunt.stdout[-2000:]}\n{hunt.stderr[-3000:]}"
+    assert hunt.stdout.startswith("caught at seed"), hunt.stdout
+
+
+def test_there_are_enough_of_them() -> None:
+    """Each under a name of its own."""
+    assert len({bug.name for bug in BUGS}) == len(BUGS) >= BUGS_MIN
