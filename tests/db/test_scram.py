@@ -7,6 +7,7 @@ import pytest
 
 from bursar.db.connection import connect
 from bursar.db.embedded import EmbeddedPostgres
+from bursar.db.errors import RolePasswordsDiffer
 from bursar.db.prepare import ensure_roles, prepare
 from bursar.db.roles import ADMIN, ROLE_TIMEOUTS
 from bursar.db.scram import is_verifier_of, make_verifier
@@ -64,32 +65,40 @@ async def _enters(dsn: str) -> str:
 
 
 @pytest.mark.both_postgres
-async def test_only_a_password_that_differs_is_set(
+async def test_a_password_in_use_is_replaced_only_to_rotate(
     postgres: EmbeddedPostgres, database: Database
 ) -> None:
-    """A start that changes nothing writes nothing."""
+    """`migrate` from a machine that does not know the passwords locks nobody out."""
     secrets = postgres.passwords()
+    other = secrets | {"bursar_api": "another"}
     admin = await connect(database.admin_dsn, name="test")
     try:
         before = await _verifiers(admin)
         await ensure_roles(admin, secrets)
+        await ensure_roles(admin, secrets, rotate=True)
         assert await _verifiers(admin) == before
-        await ensure_roles(admin, secrets | {"bursar_api": "another"})
+        with pytest.raises(RolePasswordsDiffer, match=r"^bursar_api: .*roles.json.*--rotate-pass"):
+            await prepare(database.admin_dsn, passwords=other, database=database.name)
+        assert await _verifiers(admin) == before
+        assert await _enters(database.dsns.api) == "bursar_api"
+        await ensure_roles(admin, other, rotate=True)
         changed = await _verifiers(admin)
         assert {role for role in before if changed[role] != before[role]} == {"bursar_api"}
         with pytest.raises(asyncpg.InvalidPasswordError):
             await _enters(database.dsns.api)
-    finally:
+        await admin.execute("ALTER ROLE bursar_api PASSWORD NULL")
         await ensure_roles(admin, secrets)
+        assert await _enters(database.dsns.api) == "bursar_api"
+    finally:
+        await ensure_roles(admin, secrets, rotate=True)
         await admin.close()
-    assert await _enters(database.dsns.api) == "bursar_api"
 
 
 @pytest.mark.both_postgres
-async def test_an_admin_who_sees_no_verifiers_sets_them(
+async def test_an_admin_who_sees_no_verifiers_leaves_them(
     postgres: EmbeddedPostgres, database: Database
 ) -> None:
-    """On a hosted server the admin is no superuser."""
+    """On a hosted server the admin is no superuser: it can't compare, so it keeps what is there."""
     admin = await connect(database.admin_dsn, name="test")
     roles = ", ".join(ROLE_TIMEOUTS)
     try:
@@ -97,6 +106,10 @@ async def test_an_admin_who_sees_no_verifiers_sets_them(
         await admin.execute(f"CREATE ROLE boss CREATEROLE; GRANT {roles} TO boss WITH ADMIN OPTION")
         await admin.execute("SET ROLE boss")
         await ensure_roles(admin, postgres.passwords())
+        await admin.execute("RESET ROLE")
+        assert await _verifiers(admin) == before
+        await admin.execute("SET ROLE boss")
+        await ensure_roles(admin, postgres.passwords(), rotate=True)
         await admin.execute("RESET ROLE")
         after = await _verifiers(admin)
     finally:

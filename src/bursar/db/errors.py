@@ -5,6 +5,7 @@
         ├── PostgresNotFound        no server binaries on this machine
         ├── PostgresFailed          the embedded server did not start, stop or initialise
         ├── UnsafeDatabase          a setting that could lose or block money is off
+        ├── RolePasswordsDiffer     roles are there, with passwords that we were not given
         ├── MigrationFailed         a migration file does not fit the database
         └── QueryFileInvalid        a `.sql` file of named queries does not parse
 
@@ -41,6 +42,13 @@ class UnsafeDatabase(DatabaseError):
 
     code = "unsafe_database"
     title = "Unsafe database"
+
+
+class RolePasswordsDiffer(DatabaseError):
+    """Roles are there already, and their passwords are not the ones we were given."""
+
+    code = "role_passwords_differ"
+    title = "Role passwords differ"
 
 
 class MigrationFailed(DatabaseError):
