@@ -10,11 +10,13 @@ import pytest
 
 from bursar.bootstrap import QUERIES
 from bursar.db.connection import connect
+from bursar.db.embedded import EmbeddedPostgres
+from bursar.db.migrate import migrate
 from bursar.db.pool import open_pool
 from bursar.engine.model import GROUP_COMMITS
 from bursar.engine.postgres import PostgresStore
 from bursar.engine.working_set import Changes
-from tests.conftest import Database
+from tests.conftest import Database, drop, new_database
 from tests.engine.rows import TABLES, row_of
 
 HISTORY = ("journal", "journal_links", "transfers", "checkpoints")
@@ -129,7 +131,7 @@ async def test_the_grants_are_these(database: Database) -> None:
 
 
 async def test_the_grants_on_columns_are_these(database: Database) -> None:
-    """F22, F91: what identifies a key is seen by the API alone; nobody rewrites who is paid."""
+    """I15, F91: what identifies a key is seen by the API alone; nobody rewrites who is paid."""
     wanted: set[tuple[str, str, str]] = set()
     for line in COLUMN_GRANTS.split("\n"):
         start, _, columns = line.partition(":")
@@ -181,6 +183,19 @@ async def test_not_even_the_owner_changes_history(filled: Database) -> None:
     """I15, F91: a trigger refuses whoever has more than the grants."""
     for attack in ATTACKS_ON_HISTORY:
         await _refused(filled.dsns.owner, attack, asyncpg.RestrictViolationError)
+
+
+async def test_nobody_creates_where_an_old_server_let_everybody(postgres: EmbeddedPostgres) -> None:
+    """I15: before version 15 every role could create in the schema of every database."""
+    old = new_database(postgres, template="template1")
+    try:
+        superuser = old.admin_dsn.replace("/postgres?", f"/{old.name}?")
+        await _run(superuser, "GRANT CREATE ON SCHEMA public TO PUBLIC")
+        await migrate(old.dsns.owner)
+        for dsn in _dsns(old):
+            await _refused(dsn, "CREATE TABLE mine (x int)", asyncpg.InsufficientPrivilegeError)
+    finally:
+        await drop(old)
 
 
 @pytest.mark.both_postgres

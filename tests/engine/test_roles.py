@@ -79,7 +79,7 @@ async def office(on_postgres: Place, database: Database) -> AsyncIterator[_Offic
 
 
 async def test_api_and_worker_do_all_their_work(office: _Office) -> None:
-    """F22: least grants, but enough of them for every command, incidents included."""
+    """I15: least grants, but enough of them for every command, incidents included."""
     await office.api.submit(fund(130, request=asked("f")))
     for name in "abcd":
         await office.api.submit(create(name, 30, fee=1, request=asked(name)))
@@ -120,7 +120,7 @@ async def test_api_and_worker_do_all_their_work(office: _Office) -> None:
 
 
 async def test_neither_does_the_others_work(office: _Office) -> None:
-    """F22: an API that was broken into sends nothing; a worker makes no payouts."""
+    """I15: an API that was broken into sends nothing; a worker makes no payouts."""
     await office.api.submit(fund(100))
     await office.api.submit(create("a", 30))
     with pytest.raises(CommandFailed):
@@ -138,7 +138,7 @@ async def test_both_settle_their_own_lost_commits(database: Database) -> None:
 
 
 async def test_the_auditor_only_reads(database: Database) -> None:
-    """F22: not even a group of its own."""
+    """I15: not even a group of its own."""
     async with postgres_place(database.dsns.auditor, size=1) as place:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await place.store.entomb("grp_1")

@@ -1,5 +1,9 @@
 -- The engine: idempotency, lost commits, the journal and its chains.
 
+-- A database that an older server made lets everybody create here; a function in this place could
+-- stand before one that is meant (I15).
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+
 CREATE TABLE group_commits (
     group_id text PRIMARY KEY,
     tombstone boolean NOT NULL,
