@@ -148,9 +148,9 @@ async def faults_of(stage: Stage, cases: Sequence[Case]) -> list[str]:
         except Exception as error:  # noqa: BLE001 - one line for each case
             return f"{case}: {error!r}"
         wrong = [
-            f"{name}: {_less(found[name], expected[name])}, not {_less(expected[name], found[name])}"
-            for name in found
-            if found[name] != expected[name]
+            f"{name}: {_less(rows, expected[name])}, not {_less(expected[name], rows)}"
+            for name, rows in found.items()
+            if rows != expected[name]
         ]
         return f"{case}: {'; '.join(wrong)}" if wrong else None
 
