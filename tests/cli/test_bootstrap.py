@@ -14,7 +14,9 @@ import pytest
 from bursar import bootstrap
 from bursar.db.connection import connect
 from bursar.db.embedded import EmbeddedPostgres
+from bursar.db.errors import RolePasswordsDiffer
 from bursar.db.pool import Pool, open_pool
+from bursar.db.prepare import prepare
 from bursar.db.roles import API, AUDITOR, Dsns
 from bursar.identity.errors import UnknownApiKey, UnknownMerchant
 from bursar.kit.ids import is_id
@@ -97,12 +99,33 @@ async def test_a_database_that_is_given_gets_the_same_roles(
     given = load_settings(data_dir=tmp_path, database_url=server.dsn(database="postgres"))
     assert bootstrap.embedded_server(given) is None
     assert bootstrap.process_dsn(given, API) == server.dsn(database="postgres")
-    made = await bootstrap.prepare_database(given, None)
+    await prepare(server)
+    with pytest.raises(RolePasswordsDiffer):
+        await bootstrap.prepare_database(given, None)
+    made = await bootstrap.prepare_database(given, None, rotate=True)
     assert bootstrap.process_dsn(given, API) == made.api
     auditor = await connect(bootstrap.process_dsn(given, AUDITOR), name="tests")
     assert await auditor.fetchval("SELECT current_user") == AUDITOR
     await auditor.close()
     run_blocking(bootstrap.prepare_database(given, None))  # safe at every start
+    await prepare(server, rotate=True)  # the other tests' processes have the server's own
+
+
+async def test_the_command_rotates_passwords(server: EmbeddedPostgres, tmp_path: Path) -> None:
+    """Who lost roles.json can go on; without being asked, no running process is locked out."""
+    await prepare(server)
+    address = server.dsn(database="postgres")
+    where = ("--data-dir", str(tmp_path))
+    async with bursar("migrate", *where, DATABASE_URL=address) as refused:
+        await refused.communicate()
+    assert refused.returncode == 1
+    async with bursar("migrate", "--rotate-passwords", *where, DATABASE_URL=address) as rotated:
+        await rotated.communicate()
+    assert rotated.returncode == 0
+    given = load_settings(data_dir=tmp_path, database_url=address)
+    auditor = await connect(bootstrap.process_dsn(given, AUDITOR), name="tests")
+    await auditor.close()
+    await prepare(server, rotate=True)  # the other tests' processes have the server's own
 
 
 def test_a_process_that_was_given_its_address_reads_no_passwords(tmp_path: Path) -> None:

@@ -71,6 +71,11 @@ def test_help_is_quick() -> None:
         (("verify",), {"BURSAR_MODE": "production"}, 1, "DATABASE_URL must be set in production"),
         (("pay", "no.csv"), {"BURSAR_MODE": "production"}, 2, "no.csv cannot be read"),
         (("migrate",), {"DATABASE_URL": "postgresql://u:1/x@h"}, 1, "DATABASE_URL: is no address"),
+        (
+            ("migrate", "--rotate-passwords"),
+            {"DATABASE_URL": "postgresql://bursar_owner@127.0.0.1:1/bursar"},
+            *(1, "DATABASE_URL must name an admin: bursar_owner may not give roles"),
+        ),
         (("up", "--data-dir", "/dev/null/x"), {}, 1, "/dev/null/x cannot be used"),
     ],
 )

@@ -17,29 +17,36 @@ def embedded_server(settings: Settings) -> EmbeddedPostgres | None:
     return None if settings.database_url is not None else EmbeddedPostgres(settings.data_dir)
 
 
-async def prepare_database(settings: Settings, server: EmbeddedPostgres | None) -> Dsns:
+async def prepare_database(
+    settings: Settings, server: EmbeddedPostgres | None, *, rotate: bool = False
+) -> Dsns:
     """Roles, database and migrations; safe at every start.
 
     On the started server, or on the one of `DATABASE_URL`, whose user must be allowed to create
-    roles.
+    roles. `rotate` gives roles that are there the passwords of this data directory. Raises what
+    `prepare` of db raises.
     """
     if server is not None:
         return await prepare(server)
     passwords = load_or_make_passwords(_passwords_file(settings))
-    return await prepare(_given_url(settings), passwords=passwords)
+    return await prepare(_given_url(settings), passwords=passwords, rotate=rotate)
 
 
-async def migrate_database(settings: Settings) -> int:
+async def migrate_database(settings: Settings, *, rotate: bool = False) -> int:
     """`bursar migrate`: make the database of `DATABASE_URL` fit this code; returns its migration.
 
     Its user is an admin who may create roles, or bursar_owner once they are there: then only the
-    migrations are applied, in the database that the address names. Raises what `migrate` raises.
+    migrations are applied, in the database that the address names, and `rotate` is refused with
+    `SettingsInvalid`. Raises what `prepare_database` raises.
     """
     url = _given_url(settings)
-    if urlsplit(url).username == OWNER:
-        await migrate(url)
+    if urlsplit(url).username != OWNER:
+        await prepare_database(settings, None, rotate=rotate)
+    elif rotate:
+        why = f"DATABASE_URL must name an admin: {OWNER} may not give roles their passwords"
+        raise SettingsInvalid([why])
     else:
-        await prepare_database(settings, None)
+        await migrate(url)
     return len(read_migrations())
 
 

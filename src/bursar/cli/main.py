@@ -96,7 +96,17 @@ def up(
 
 
 @app.command()
-def migrate(data_dir: DataDir = None) -> None:
+def migrate(
+    *,
+    rotate_passwords: Annotated[
+        bool,
+        typer.Option(
+            "--rotate-passwords",
+            help="Give roles that are there the passwords of this data directory's roles.json.",
+        ),
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
     """Make roles and schema on the Postgres of DATABASE_URL; `up` does so by itself."""
     import asyncio
 
@@ -106,7 +116,8 @@ def migrate(data_dir: DataDir = None) -> None:
     if settings.database_url is None:
         why = "DATABASE_URL must name the Postgres to migrate, as an admin or as bursar_owner"
         raise CommandRefused(why, code=2)
-    print(f"the database is at migration {asyncio.run(bootstrap.migrate_database(settings))}")
+    number = asyncio.run(bootstrap.migrate_database(settings, rotate=rotate_passwords))
+    print(f"the database is at migration {number}")
 
 
 @app.command()
