@@ -1,8 +1,9 @@
 """Connections: the driver's own pool, without what costs a round trip per use.
 
-The driver resets session state on every release. Nothing here leaves any (settings are per
-role, locks are per transaction), so that query is left out; an open transaction would still be
-rolled back. Broken connections are dropped and replaced on the next use; the last one returned
+The driver resets session state on every release. Here whoever borrows a connection leaves none
+(settings are per role, locks are per transaction), so that query is left out; an open transaction
+would still be rolled back. Who takes a lock or a setting for the session must terminate the
+connection, as the sealer does. Broken connections are dropped and replaced on the next use; the last one returned
 is the first one lent. JSON columns travel as text.
 """
 
@@ -20,6 +21,8 @@ Pool: TypeAlias = asyncpg.Pool
 # Longer than any role's own limit on a request path: it ends waits on a dead network only.
 COMMAND_TIMEOUT_S = 15.0
 _NEVER = 1_000_000_000
+# After so long the driver prepares a statement again, which also makes its plan anew.
+STATEMENT_LIFETIME_S = 300
 
 
 async def open_pool(
@@ -35,6 +38,7 @@ async def open_pool(
         max_size=size,
         max_queries=_NEVER,
         max_inactive_connection_lifetime=0,
+        max_cached_statement_lifetime=STATEMENT_LIFETIME_S,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=command_timeout_s,
         reset=_keep,

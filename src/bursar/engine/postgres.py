@@ -45,8 +45,9 @@ COMMIT_DEADLINE_S = 10.0
 REPLAN_ROWS_FIRST = 64
 REPLAN_ROWS_LAST = 1 << 22
 """Plans are made anew when this store has inserted so many rows, and at each doubling: a plan made
-for a nearly empty table reads all of it, and would be kept until the server's next ANALYZE. Beyond
-the last, no plan changes with size any more."""
+for a nearly empty table reads all of it. By itself it would end only with an ANALYZE of the table, or
+when the driver prepares the statement again (`STATEMENT_LIFETIME_S` of db/pool.py): minutes of a
+young database at full load. Beyond the last, no plan changes with size any more."""
 COPY_ROWS_MIN = 32
 """From so many rows on COPY takes a third less time than INSERT over arrays; it costs a round trip
 more, so fewer go by INSERT."""
@@ -116,7 +117,11 @@ class PostgresStore:
             self._age += 1
 
     async def _replan(self, connection: Any) -> None:
-        """Drop the plans of a connection that were made when the tables were much smaller."""
+        """Drop the plans of a connection that were made when the tables were much smaller.
+
+        What is kept is a number for each server process ever met: their ids come round again. A
+        new one under an old id has no plans, so what is noted of it does no harm.
+        """
         pid = connection.get_server_pid()
         if self._planned.get(pid, 0) != self._age:
             await connection.execute("DISCARD PLANS")
