@@ -3,8 +3,8 @@
 The driver resets session state on every release. Here whoever borrows a connection leaves none
 (settings are per role, locks are per transaction), so that query is left out; an open transaction
 would still be rolled back. Who takes a lock or a setting for the session must terminate the
-connection, as the sealer does. Broken connections are dropped and replaced on the next use; the last one returned
-is the first one lent. JSON columns travel as text.
+connection, as the sealer does. Broken connections are dropped and replaced on the next use; the
+last one returned is the first one lent. JSON columns travel as text.
 """
 
 from typing import TypeAlias
