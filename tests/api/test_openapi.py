@@ -18,6 +18,8 @@ import uvicorn
 
 from bursar.api.app import create_app
 from bursar.api.deps import Submits
+from bursar.api.errors import IdempotencyKeyInvalid
+from bursar.api.idempotency import read_key
 from bursar.engine.model import Reply
 from bursar.identity.model import Role
 from tests.api.conftest import Api, open_api
@@ -132,6 +134,24 @@ async def test_every_route_is_described(api: Api) -> None:
             if int(status) >= 400:
                 assert list(response["content"]) == ["application/problem+json"]
                 assert re.search(r"`[a-z_]+`", response["description"])
+
+
+async def test_the_key_that_is_described_is_the_key_that_is_taken(api: Api) -> None:
+    """Spaces inside count, those around it do not."""
+    document = (await api.client.get("/openapi.json")).json()
+    (key,) = [
+        one
+        for one in document["paths"]["/payouts"]["post"]["parameters"]
+        if one["name"] == "Idempotency-Key"
+    ]
+    described = re.compile(key["schema"]["pattern"])
+    for text in ("a", "a b", "!~", "x" * 255):
+        assert described.search(text)
+        assert read_key([text.encode()]) == text
+    for text in (" ", "caf\u00e9", "a\tb", "x" * 256):
+        assert not described.search(text)
+        with pytest.raises(IdempotencyKeyInvalid):
+            read_key([text.encode()])
 
 
 async def test_nothing_of_the_framework_shows(api: Api) -> None:

@@ -41,7 +41,12 @@ _KEY_HEADER: Final = {
     "required": True,
     "description": "Your own key of this request, bare or quoted. The same key and request again "
     "get the same answer, byte for byte, with `Idempotency-Replayed: true`.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": "^[!-~]([ -~]{0,253}[!-~])?$",
+    },
 }
 _CORRELATION_HEADER: Final = {
     "description": "Yours if you sent one of 1 to 64 letters, digits, dots, dashes and "
