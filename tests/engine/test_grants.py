@@ -56,6 +56,8 @@ COLUMN_GRANTS = """
     api      UPDATE  resolutions: verdict provider_ref evidence proposed_by proposed_at
     api      UPDATE  resolutions: confirmed_by confirmed_at
     worker   UPDATE  provider_keys: hold_id
+    worker   SELECT  idempotency_keys: merchant_id key body claimed_at
+    worker   UPDATE  idempotency_keys: body
     auditor  SELECT  api_keys: id prefix merchant_id person_id role created_at expires_at
     auditor  SELECT  api_keys: revoked_at
 """

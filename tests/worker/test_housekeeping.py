@@ -23,7 +23,7 @@ from bursar.kit.ids import SeededIds
 from bursar.payouts.verify import audit
 from bursar.worker import housekeeping
 from bursar.worker.files import FileUnwritable
-from bursar.worker.housekeeping import Sealer, prune, run_sealer
+from bursar.worker.housekeeping import Sealer, blank_replies, prune, run_sealer
 from bursar.worker.relay import FILE_SINK, relay_once
 from tests.conftest import Database
 
@@ -284,6 +284,34 @@ async def test_old_commit_marks_go_a_batch_at_a_time(database: Database) -> None
         pool.terminate()
         await owner.close()
     assert bounded == "DELETE 0"
+
+
+async def test_replies_too_old_to_be_replayed_are_blanked(database: Database) -> None:
+    """I10: those of 24 hours and an hour more are whole; the key and its outcome stay."""
+    owner = await connect(database.dsns.owner, name="test")
+    await owner.execute(
+        "INSERT INTO idempotency_keys SELECT 'mer_1', 'k' || hours, 'f', 'executed', 201, 'body', "
+        "'po_' || hours, clock_timestamp() - make_interval(hours => hours, mins => -1) "
+        "FROM unnest(ARRAY[1, 25, 26, 27, 500, 20 * 24, 60 * 24]) AS hours"
+    )
+    pool = await open_pool(database.dsns.worker, size=1, name="test")
+
+    async def whole() -> set[str]:
+        rows = await owner.fetch("SELECT key FROM idempotency_keys WHERE body = 'body'")
+        return {row["key"] for row in rows}
+
+    try:
+        done = await blank_replies(pool, None, batch=1)
+        assert await whole() == {"k1", "k25", f"k{60 * 24}"}
+        await owner.execute("UPDATE idempotency_keys SET body = 'body' WHERE key = 'k500'")
+        assert await blank_replies(pool, done) >= done
+        assert "k500" in await whole()
+        kept = await owner.fetchrow("SELECT * FROM idempotency_keys WHERE key = 'k27'")
+    finally:
+        await owner.close()
+        pool.terminate()
+    assert kept is not None
+    assert (kept["outcome"], kept["status"], kept["resource_id"]) == ("executed", 201, "po_27")
 
 
 async def test_the_relay_hands_over_every_entry_and_repeats_after_a_crash(

@@ -46,8 +46,8 @@ REPLAN_ROWS_FIRST = 64
 REPLAN_ROWS_LAST = 1 << 22
 """Plans are made anew when this store has inserted so many rows, and at each doubling: a plan made
 for a nearly empty table reads all of it. By itself it would end only with an ANALYZE of the table,
-or when the driver prepares the statement again (`STATEMENT_LIFETIME_S` of db/pool.py): after minutes
-of a young database at full load. Beyond the last, no plan changes with size any more."""
+or when the driver prepares the statement again (`STATEMENT_LIFETIME_S` of db/pool.py): that is
+minutes of a young database at full load. Beyond the last, no plan changes with size any more."""
 COPY_ROWS_MIN = 32
 """From so many rows on COPY takes a third less time than INSERT over arrays; it costs a round trip
 more, so fewer go by INSERT."""

@@ -98,6 +98,18 @@ DELETE FROM group_commits
 WHERE group_id IN (SELECT group_id FROM group_commits
                    WHERE at < clock_timestamp() - interval '1 hour' ORDER BY at LIMIT $1)
 
+-- name: replies_replayable_since
+-- A reply is replayed for 24 hours (idempotency.py); an hour more is for groups under way.
+SELECT now() - interval '25 hours'
+
+-- name: blank_replies
+-- The key and what it ended in stay for ever; nobody is answered with the reply any more.
+UPDATE idempotency_keys k SET body = ''
+FROM (SELECT merchant_id, key FROM idempotency_keys
+      WHERE claimed_at >= $1 AND claimed_at < $2 AND body <> ''
+      LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) AS old
+WHERE k.merchant_id = old.merchant_id AND k.key = old.key
+
 -- name: notify
 SELECT pg_notify('bursar_wake', $1)
 

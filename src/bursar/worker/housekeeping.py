@@ -1,8 +1,9 @@
-"""What nobody waits for: sealing checkpoints and forgetting old commit marks."""
+"""What nobody waits for: sealing checkpoints, forgetting old commit marks and old replies."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +24,11 @@ log = structlog.get_logger(__name__)
 SEAL_EVERY_S = 1.0
 PRUNE_EVERY_S = 60.0
 PRUNE_BATCH = 50_000
+BLANK_EVERY_S = 600.0
+BLANK_BATCH = 1000
+BLANK_REACH = timedelta(days=30)
+"""How far back a worker looks at its start. Where none ran for longer, older replies stay."""
+_WINDOW = timedelta(hours=1)
 
 
 Sealed = dict[str, JournalHead]
@@ -152,3 +158,34 @@ async def prune(pool: Pool, *, batch: int = PRUNE_BATCH) -> int:
         pruned += count
         if count < batch:
             return pruned
+
+
+async def run_blanker(pool: Pool, clock: Clock) -> None:
+    """Blank stored replies that are too old to be replayed, until cancelled."""
+    done: datetime | None = None
+    while True:
+        try:
+            done = await blank_replies(pool, done)
+        except Exception as error:  # noqa: BLE001 - see run_sealer
+            log.info("blank_failed", error=str(error))
+        await clock.sleep(BLANK_EVERY_S)
+
+
+async def blank_replies(
+    pool: Pool, since: datetime | None, *, batch: int = BLANK_BATCH
+) -> datetime:
+    """Blank the replies from `since` on that nobody can be answered with. None: `BLANK_REACH` back.
+
+    An hour of them at a time, `batch` in a statement: each is short, whatever there is. Returns
+    where to go on next time.
+    """
+    end: datetime = await pool.fetchval(QUERIES["replies_replayable_since"])
+    start = end - BLANK_REACH if since is None else since
+    while start < end:
+        until = min(start + _WINDOW, end)
+        while True:
+            blanked = await pool.execute(QUERIES["blank_replies"], start, until, batch)
+            if int(blanked.rpartition(" ")[2]) < batch:
+                break
+        start = until
+    return start

@@ -16,7 +16,7 @@ from bursar.engine.wake import Listener
 from bursar.kit.clock import Clock
 from bursar.payouts import commands, inbox
 from bursar.payouts.jobs import Jobs, apply_event, ask, expire, resend, send, take_over
-from bursar.worker.housekeeping import run_pruner, run_sealer
+from bursar.worker.housekeeping import run_blanker, run_pruner, run_sealer
 from bursar.worker.lanes import Lane
 from bursar.worker.relay import run_relay
 
@@ -85,6 +85,7 @@ class Worker:
         self._housekeeping: list[Callable[[], Coroutine[Any, Any, None]]] = [
             partial(run_sealer, pool, anchor, clock),
             partial(run_pruner, pool, clock),
+            partial(run_blanker, pool, clock),
         ]
         if journal_export is not None:
             self._housekeeping.append(partial(run_relay, pool, journal_export, clock))
