@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     @property
     def api_url(self) -> str:
         """Where this machine reaches the API."""
-        return f"http://{_reachable(self.api_host)}:{self.api_port}"
+        return f"http://{_in_url(self.api_host)}:{self.api_port}"
 
     @property
     def provider_url(self) -> str:
@@ -178,7 +178,7 @@ class Settings(BaseSettings):
         return self.bank_url is None or self.offramp_url is None
 
     def _base_url(self, given: str | None) -> str:
-        return (given or f"http://{_reachable(self.sim_host)}:{self.sim_port}").rstrip("/")
+        return (given or f"http://{_in_url(self.sim_host)}:{self.sim_port}").rstrip("/")
 
     @property
     def anchor_file(self) -> Path:
@@ -300,6 +300,12 @@ def _line(location: tuple[int | str, ...], message: str) -> str:
     return f"{name if name.isupper() else f'BURSAR_{name.upper()}'}: {reason}"
 
 
-def _reachable(host: str) -> str:
-    """The loopback address for a server that listens on every interface."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - not a bind
+def reachable(host: str) -> str:
+    """Where this machine reaches a server: one that listens on every interface, on loopback."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not a bind
+
+
+def _in_url(host: str) -> str:
+    """`reachable`, with the brackets that an IPv6 address has in a URL."""
+    name = reachable(host)
+    return f"[{name}]" if ":" in name else name

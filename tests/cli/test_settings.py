@@ -13,6 +13,7 @@ from bursar.settings import (
     database_problems,
     known_variables,
     load_settings,
+    reachable,
     worker_problems,
 )
 
@@ -52,6 +53,24 @@ def test_defaults_are_a_sandbox_on_loopback() -> None:
     assert settings.provider_url == "http://127.0.0.1:8028"
     assert settings.offramp_provider_url == "http://127.0.0.1:8028"
     assert settings.simulates
+
+
+@pytest.mark.parametrize(
+    ("host", "reached", "url"),
+    [
+        ("127.0.0.1", "127.0.0.1", "http://127.0.0.1:8026"),
+        ("0.0.0.0", "127.0.0.1", "http://127.0.0.1:8026"),
+        ("::", "::1", "http://[::1]:8026"),
+        ("::1", "::1", "http://[::1]:8026"),
+        ("api.example", "api.example", "http://api.example:8026"),
+    ],
+)
+def test_a_server_is_reached_where_it_listens(host: str, reached: str, url: str) -> None:
+    """One that listens everywhere, on loopback; an address of IPv6 has brackets in a URL alone."""
+    assert reachable(host) == reached
+    assert load_settings(api_host=host).api_url == url
+    bank = load_settings(sim_host=host, sim_port=8026)
+    assert bank.provider_url == bank.offramp_provider_url == url
 
 
 def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

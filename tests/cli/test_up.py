@@ -177,6 +177,27 @@ def test_what_is_started(tmp_path: Path) -> None:
     assert [spec.name for spec in child_specs(half, sim)] == ["sim", "api", "worker"]
 
 
+async def test_a_child_that_listens_everywhere_is_asked_on_loopback(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    """Of IPv6 too: it may listen there alone."""
+    settings = load_settings(data_dir=tmp_path, api_host="::", api_port=unused_tcp_port)
+    (api,) = (spec for spec in child_specs(settings, SimOptions()) if spec.name == "api")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    try:
+        server = await asyncio.start_server(serve, "::1", unused_tcp_port)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    async with server:
+        assert await api.healthy()
+
+
 def test_each_child_gets_its_own_secrets_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

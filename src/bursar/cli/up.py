@@ -28,7 +28,7 @@ from bursar.db.embedded import EmbeddedPostgres
 from bursar.db.errors import DatabaseError
 from bursar.db.roles import API, WORKER
 from bursar.kit.clock import Clock, SystemClock
-from bursar.settings import Settings
+from bursar.settings import Settings, reachable
 
 _PORT_WAIT_S: Final = 3.0
 _PORT_LOOK_S: Final = 0.1
@@ -244,13 +244,14 @@ def child_specs(settings: Settings, sim: SimOptions) -> list[ChildSpec]:
                 "sim",
                 *sim_arguments(settings, sim),
                 environment=sim_environment,
-                port=(settings.sim_host, settings.sim_port),
+                port=(reachable(settings.sim_host), settings.sim_port),
             )
         )
-    host = "127.0.0.1" if settings.api_host in {"0.0.0.0", "::"} else settings.api_host  # noqa: S104 - a test
     for_api = partial(process_environment, settings, API, *_WEBHOOK_SECRETS)
     for_worker = partial(process_environment, settings, WORKER, *_PROVIDER_KEYS)
-    specs.append(spec("api", environment=for_api, port=(host, settings.api_port)))
+    specs.append(
+        spec("api", environment=for_api, port=(reachable(settings.api_host), settings.api_port))
+    )
     specs.append(spec("worker", environment=for_worker))
     return specs
 
