@@ -48,8 +48,10 @@ def _bug(
     return Bug(name, (Patch(module, old, new),), bias or {})
 
 
-OWING = {"funds": 260.0, "merchants": 1.0, "bank.flip": 0.6, "client.retries": 0.0}
-"""Payments that were called failed, and whose money is spent when they turn out to be paid."""
+LATE = {"bank.worse": 0.4, "bank.worse_s": 4.0, "bank.late": 0.0}
+"""Payments after the window: the only ones that come after a payout was given up."""
+OWING = LATE | {"funds": 260.0, "merchants": 1.0, "client.retries": 0.0}
+"""And the money of some of them is spent by then."""
 
 BUGS: Sequence[Bug] = (
     # Proof
@@ -105,8 +107,8 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a rejection in the window is proof",
         "bursar.rails.proof",
-        "if window_closes_at is None or closed:",
-        "if True:",
+        "            if closed:\n                return listed(",
+        "            if True:\n                return listed(",
         bias={"bank.flip": 0.4, "bank.late": 0.3, "net.reply_lost": 0.4},
     ),
     _bug(
@@ -197,12 +199,14 @@ BUGS: Sequence[Bug] = (
         "            if attempt.state == AttemptState.FAILED:\n"
         "                return False\n"
         "            return _executed(",
+        bias=LATE,
     ),
     _bug(
         "failed beats paid",
         "bursar.payouts.facts",
         "        paid=left,\n",
         "        paid=left and not failed,\n",
+        bias=LATE,
     ),
     _bug(
         "a second reference is ignored",
@@ -289,7 +293,7 @@ BUGS: Sequence[Bug] = (
         "bursar.ledger.recipes",
         "(Role.PROVIDER_CLEARING, payout.amount), (Role.FEES, payout.fee))",
         "(Role.PROVIDER_CLEARING, payout.amount), (Role.FEES, payout.fee * 2))",
-        bias={"bank.flip": 0.4},
+        bias=LATE,
     ),
     _bug(
         "a late payment waits for funds",
@@ -325,13 +329,6 @@ BUGS: Sequence[Bug] = (
         "burns_retry=retry",
     ),
     # People
-    _bug(
-        "sent again by hand inside the window",
-        "bursar.payouts.operations",
-        "        _refuse_before(max(map(_window_closes_at, attempts), default=ws.now), ws.now)\n",
-        "",
-        bias={"client.retries": 1.0, "bank.flip": 0.3},
-    ),
     _bug(
         "one person is enough",
         "bursar.payouts.operations",

@@ -63,6 +63,7 @@ class Checker:
         """Whose a provider's key is: (provider, key) to payout."""
         self.reopened: dict[str, int] = {}
         """By payout: how many attempts it had when a person sent it again."""
+        self.reopened_at: dict[str, list[datetime]] = defaultdict(list)
         self._said: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._known: set[str] = set()
 
@@ -219,6 +220,7 @@ class Checker:
         attempts = self.attempts[row.id]
         if step["from"] in {"failed", "dead_letter"} and step["to"] == "funds_locked":
             self.reopened[row.id] = len(attempts)
+            self.reopened_at[row.id].append(row.updated_at)
         if step["to"] != "dead_letter":
             return
         burning = sum(

@@ -6,6 +6,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from datetime import timedelta
 
 import msgspec
 
@@ -13,7 +14,7 @@ from bursar.payouts.model import Attempt, Payout
 from bursar.rails.contracts import CONTRACTS
 from bursar_sim.provider.model import Line
 from bursar_sim.providers import Provider
-from soak.invariants import Checker, rows_of
+from soak.invariants import Checker, at, rows_of
 from soak.loop import EPOCH_MS
 from soak.wire import Wire
 from soak.world import World
@@ -126,8 +127,8 @@ def judge(
     flips = any(world.fired[f"knob.{name}.flip"] for name in providers)
     for payout_id, payout in checker.payouts.items():
         # A provider called failed, by a code that its contract calls definitive, what it carried
-        # out after all; and a person had it sent again. No rule of ours can tell that.
-        if not (flips and payout_id in checker.reopened):
+        # out after all; and later than that a person had it sent again. No rule of ours can tell.
+        if not (flips and _reopened_late(checker, wire, payout_id)):
             _executions(world, wire, payout_id, moved[payout_id].executions(), incidents[payout_id])
         told = incidents[payout_id]
         _books(world, checker, payout, moved[payout_id], told, costs=payout_id not in resolved)
@@ -151,9 +152,10 @@ def _books(
         world.broken("I8", f"{payout.id}: books {dict(booked)}, statement {readings}")
     if not strange and told & ABOUT_AMOUNTS:
         world.broken("I8", f"{payout.id}: {told & ABOUT_AMOUNTS} without a reason")
-    fees = _fees(checker, payout.id)
-    if fees != payout.fee * bool(booked["debit"]):
-        world.broken("I8", f"{payout.id}: {fees} are charged of a fee of {payout.fee}")
+    fees, due = _fees(checker, payout.id), payout.fee * bool(booked["debit"])
+    # While an attempt is open, the fee may still stand in the hold beside an earlier payment.
+    if fees != due and (payout.state in ENDED or fees):
+        world.broken("I8", f"{payout.id}: {fees} are charged, {due} are due")
 
 
 def _executions(
@@ -175,6 +177,20 @@ def _executions(
             world.broken("I5", f"{times}, {keys[name, key]} of them under {key}")
     if len(keys) > 1 and not any(_too_late(wire, name, line) for name, line in executions):
         world.broken("I5", f"{times}, under {len(keys)} keys")
+
+
+def _reopened_late(checker: Checker, wire: Wire, payout_id: str) -> bool:
+    """Whether people sent it again, each time after the windows of all that was sent before."""
+    reopened = checker.reopened_at.get(payout_id, [])
+    keys = [(a.provider, a.provider_key) for a in checker.attempts[payout_id].values()]
+    for moment in reopened:
+        for provider, key in keys:
+            contract = CONTRACTS[provider]
+            open_s = contract.request_deadline_s + contract.finality_window_s
+            sent = [at(send.at) for send in wire.sends.get((provider, key), ())]
+            if any(one <= moment < one + timedelta(seconds=open_s) for one in sent):
+                return False
+    return bool(reopened)
 
 
 def _too_late(wire: Wire, provider: str, line: Line) -> bool:
