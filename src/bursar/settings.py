@@ -109,7 +109,10 @@ class Settings(BaseSettings):
     worker_poll_s: float = Field(default=1.0, gt=0, le=60)
     "Fall-back when no notification arrives."
     journal_export: Path | None = None
-    "A file that gets every journal entry, one JSON object a line, at least once."
+    """A file that gets every journal entry, one JSON object a line, at least once.
+
+    The same for every process that writes: each marks its own entries, a worker writes them out.
+    """
     anchor: Path | None = None
     "Where checkpoints are appended; `checkpoints.jsonl` in the data directory unless given."
     body_bytes_max: int = Field(default=65_536, ge=1024, le=16_777_216)

@@ -146,7 +146,7 @@ async def bursar(*arguments: str, **told: str) -> AsyncIterator[asyncio.subproce
         *(sys.executable, "-m", "bursar", *arguments),
         env=kept | told,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         yield process
@@ -212,6 +212,28 @@ async def test_the_worker_appends_checkpoints_where_it_was_told(
         await within(20, sealed)
     assert json.loads(anchor.read_text().splitlines()[0])
     assert not (settings.data_dir / "checkpoints.jsonl").exists()
+
+
+@pytest.mark.parametrize("exports", [True, False])
+async def test_a_worker_without_the_export_says_that_entries_wait_for_it(
+    settings: Settings, dsns: Dsns, tmp_path: Path, *, exports: bool
+) -> None:
+    """I12: one process marks entries for the file; if no worker writes them, they pile up."""
+    export = tmp_path / "journal.jsonl"
+    others = load_settings(data_dir=settings.data_dir, journal_export=export if exports else None)
+    await bootstrap.ensure_demo(others, dsns, known_key=None)
+    anchor = tmp_path / "anchor.jsonl"
+
+    async def works() -> bool:
+        return anchor.exists() and bool(anchor.read_text())
+
+    where = ("--data-dir", str(settings.data_dir))
+    async with bursar("worker", *where, BURSAR_ANCHOR=str(anchor)) as worker:
+        await within(20, works)
+        worker.terminate()
+        _, log = await worker.communicate()
+    warned = b"journal_entries_wait_for_export" in log
+    assert warned is exports
 
 
 async def test_an_engine_that_cannot_open_leaves_no_connection(

@@ -80,10 +80,10 @@ def test_help_is_quick() -> None:
     ],
 )
 def test_what_goes_wrong_is_told_without_a_traceback(
-    arguments: tuple[str, ...], environment: dict[str, str], code: int, line: str
+    arguments: tuple[str, ...], environment: dict[str, str], code: int, line: str, tmp_path: Path
 ) -> None:
     """Code 2 for usage and input, 1 for the rest."""
-    done = bursar(*arguments, **environment)
+    done = bursar(*arguments, **{"BURSAR_DATA_DIR": str(tmp_path / "data"), **environment})
     assert done.returncode == code
     assert line in done.stderr
     assert "Traceback" not in done.stderr

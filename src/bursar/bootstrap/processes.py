@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+import structlog
 import uvloop
 
 from bursar.bootstrap.database import assert_fit_to_serve, own_dsn
@@ -23,6 +24,9 @@ from bursar.rails.bank import webhooks as bank_webhooks
 from bursar.rails.offramp import webhooks as offramp_webhooks
 from bursar.rails.port import PayoutRail
 from bursar.settings import Settings, SettingsInvalid, api_problems, worker_problems
+from bursar.worker.relay import FILE_SINK
+
+log = structlog.get_logger(__name__)
 
 
 def serve_api(settings: Settings, open_engine: EngineFactory = open_engine) -> None:
@@ -98,6 +102,8 @@ async def _serve_worker(settings: Settings) -> None:
     engine = open_engine(settings, dsn, name="bursar worker", crash=crash)
     async with rails_open as rails, engine as wired, _housekeeping_pool(dsn) as housekeeping:
         await assert_fit_to_serve(wired.pool, WORKER)
+        if settings.journal_export is None:
+            await _warn_of_waiting_entries(wired.pool)
         jobs = Jobs(
             engine=wired.engine,
             reads=PostgresReads(wired.pool),
@@ -150,6 +156,17 @@ async def _housekeeping_pool(dsn: str) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await close(pool)
+
+
+async def _warn_of_waiting_entries(pool: Pool) -> None:
+    """Others mark entries for the export, and this worker writes none: they would pile up."""
+    async with pool.acquire() as connection:
+        waiting = await connection.fetch(QUERIES["deliveries_waiting"], FILE_SINK, 1)
+    if waiting:
+        log.warning(
+            "journal_entries_wait_for_export",
+            why="BURSAR_JOURNAL_EXPORT is set for those who write, and not for this worker",
+        )
 
 
 def _refuse(problems: list[str]) -> None:
