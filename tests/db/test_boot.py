@@ -181,6 +181,24 @@ async def test_a_process_that_may_not_serve_says_so_in_a_line(
     assert "run `bursar migrate`" in await complaint(own)
 
 
+async def test_a_worker_that_cannot_export_says_so_in_a_line(
+    database: Database, tmp_path: Path
+) -> None:
+    """I14: it stops at once, and does not warn each second for ever."""
+    (tmp_path / "checkpoints.jsonl").mkdir()
+    done = await asyncio.to_thread(
+        bursar,
+        "worker",
+        BURSAR_PROCESS_DSN=database.dsns.worker,
+        BURSAR_DATA_DIR=str(tmp_path),
+        BURSAR_LOG_LEVEL="error",
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"bursar: {tmp_path}/checkpoints.jsonl can't be opened for appending: Is a directory"
+    ]
+
+
 @pytest.fixture
 def fresh(scratch: Path) -> Iterator[EmbeddedPostgres]:
     """A server on which nothing was made yet, that stands for one of yours."""
