@@ -39,6 +39,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
+        # What is due within so long is due now: more than a float's last digit, in any year.
+        self._clock_resolution = 1e-6
         self._selector = _Jump(self._advance)
         self.set_exception_handler(lambda _loop, _context: None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from bursar.kit.clock import Clock
 from soak.schedule import Result, run
@@ -14,13 +14,21 @@ Attempted = tuple[Draws, frozenset[int]]
 class Shrinker:
     """Tries simpler tapes, keeps those that break the same invariant, and stops in time."""
 
-    def __init__(self, failed: Result, *, clock: Clock, seconds: float) -> None:
+    def __init__(
+        self,
+        failed: Result,
+        *,
+        clock: Clock,
+        seconds: float,
+        bias: Mapping[str, float] | None = None,
+    ) -> None:
         """`clock` measures real time: shrinking ends after `seconds` of it."""
         if failed.violation is None:
             raise ValueError("nothing was broken")
         self._seed = failed.seed
         self._wanted = failed.violation.invariant
         self._clock = clock
+        self._bias = bias
         self._ends = clock.monotonic() + seconds
         self.best = failed
         self.dropped: frozenset[int] = frozenset()
@@ -60,7 +68,7 @@ class Shrinker:
 
     def _fails(self, draws: Draws, dropped: frozenset[int]) -> bool:
         self.tried += 1
-        result = run(self._seed, draws=draws, dropped=dropped)
+        result = run(self._seed, draws=draws, dropped=dropped, bias=self._bias)
         same = result.violation is not None and result.violation.invariant == self._wanted
         if same:
             used = {name: _trimmed(values) for name, values in result.draws.items()}
