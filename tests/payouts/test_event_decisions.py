@@ -115,8 +115,9 @@ class TestEvents:
         twin.do(asked(twin, "a", StatusRejected("AM04", "empty")))
         assert (payout(twin).state, attempt(twin).state) == ("sent", "accepted")
         closes = T0 + BANK.request_deadline + BANK.finality_window
-        assert attempt(twin).inquire_at is not None
-        assert attempt(twin).inquire_at <= closes
+        asks_at = attempt(twin).inquire_at
+        assert asks_at is not None
+        assert asks_at <= closes
         twin.clock.advance(5)
         twin.do(asked(twin, "a", StatusRejected("AM04", "empty")))
         row = payout(twin)
