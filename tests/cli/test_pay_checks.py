@@ -74,7 +74,7 @@ _REFERENCES = TypeAdapter(api_fields.Reference)
         ),
         *(
             (payout_fields.read_reference, _REFERENCES, text)
-            for text in ("INV 1", "INV\u00e9", "INV\n", "x" * 64, "x" * 65, "")
+            for text in ("INV 1", "INV\u00e9", "INV\n", "x" * 64, "x" * 65, "", "x", "x\u00a0")
         ),
     ],
 )
@@ -91,6 +91,14 @@ def test_the_file_and_the_api_agree_on_what_a_field_may_hold(
         return True
 
     assert taken(ours) == taken(theirs.validate_python)
+
+
+@pytest.mark.parametrize("text", [" ", "  ", " INV-1", "INV-1 ", "I ", " I"])
+def test_a_reference_has_no_space_at_either_end(text: str) -> None:
+    """Nobody sees it: a payout of that name could not be found by what people read."""
+    for read in (payout_fields.read_reference, _REFERENCES.validate_python):
+        with pytest.raises(ValueError, match=r"begins or ends with a space|should match"):
+            read(text)
 
 
 def test_a_date_within_the_year_is_paid(tmp_path: Path) -> None:

@@ -36,11 +36,13 @@ def shown(text: str) -> str:
 
 
 def read_reference(text: str) -> str:
-    """1 to 64 printable ASCII characters: what the business calls the payout."""
+    """1 to 64 printable ASCII characters, no space at either end: the business's own name of it."""
     if not text:
         raise FieldInvalid("is empty")
     if len(text) > REFERENCE_CHARS_MAX:
         raise FieldInvalid(f"has {len(text)} characters, at most {REFERENCE_CHARS_MAX} are allowed")
+    if text != text.strip(" "):
+        raise FieldInvalid(f"{shown(text)} begins or ends with a space")
     if _REFERENCE.fullmatch(text) is None:
         raise FieldInvalid(f"{shown(text)} has characters that are not printable ASCII")
     return text

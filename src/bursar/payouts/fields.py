@@ -14,8 +14,8 @@ METADATA_VALUE_CHARS_MAX: Final = 500
 DUE_AHEAD_MAX: Final = timedelta(days=365)
 """How far ahead a payout may be due; the database's clock decides."""
 
-PRINTABLE: Final = r"^[\x20-\x7e]+$"
-"""A reference: printable ASCII."""
+PRINTABLE: Final = r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"
+"""A reference: printable ASCII, and no space at either end, where nobody sees it."""
 
 _RFC_3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
