@@ -147,6 +147,13 @@ class Settings(BaseSettings):
             raise ValueError(f"is no address of a Postgres: {fault}")
         return address
 
+    @field_validator("bank_url", "offramp_url")
+    @classmethod
+    def _is_an_address_of_a_provider(cls, url: str | None) -> str | None:
+        if url is not None and (fault := _provider_url_fault(url)):
+            raise ValueError(f"is no address of a provider: {fault}")
+        return url
+
     @field_validator("crash_at")
     @classmethod
     def _crash_at_names_a_crash_point(cls, text: str | None) -> str | None:
@@ -290,6 +297,23 @@ def _address_fault(address: str) -> str | None:
         found = _SERVER.match(server)
         if found is None or int(found["port"] or 1) not in range(1, 65_536):
             return f"a host's port is no number from 1 to 65535; {escape}"
+    return None
+
+
+def _provider_url_fault(url: str) -> str | None:
+    """What is wrong with a provider's base URL, without its text: None if nothing."""
+    example = "it must be like https://bank.example/v1"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return f"its host or port cannot be read; {example}"
+    if parts.scheme not in {"http", "https"}:
+        return f"it does not begin with http:// or https://; {example}"
+    if not host or port == 0 or any(char.isspace() or not char.isprintable() for char in url):
+        return f"it names no host or port that can be reached; {example}"
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        return f"it has a name, a query or a fragment; {example}"
     return None
 
 

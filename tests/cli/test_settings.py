@@ -297,3 +297,40 @@ def test_a_service_with_the_name_of_a_setting_is_no_setting(
     settings = load(monkeypatch, links)
     assert (settings.api_port, settings.sim_port) == (8026, 8028)
     assert load_settings(api_port=9000).api_port == 9000
+
+
+@pytest.mark.parametrize("name", ["BURSAR_BANK_URL", "BURSAR_OFFRAMP_URL"])
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("notaurl", "does not begin with http:// or https://"),
+        ("", "does not begin with http:// or https://"),
+        ("bank.example:443", "does not begin with http:// or https://"),
+        ("ftp://x", "does not begin with http:// or https://"),
+        ("http://", "names no host or port"),
+        ("https:///v1", "names no host or port"),
+        ("http://:80", "names no host or port"),
+        ("http://bank.example:0", "names no host or port"),
+        ("http://bank example", "names no host or port"),
+        ("http://bank.example:99999", "its host or port cannot be read"),
+        ("http://[::1", "its host or port cannot be read"),
+        ("https://bank.example/?a=1", "has a name, a query or a fragment"),
+        ("https://us:hunter2@bank.example", "has a name, a query or a fragment"),
+    ],
+)
+def test_an_address_of_a_provider_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, url: str, fault: str
+) -> None:
+    """At the start, by name: else every payout would wait for a server that cannot be."""
+    with pytest.raises(SettingsInvalid) as caught:
+        load(monkeypatch, {name: url})
+    (line,) = caught.value.problems
+    assert line.startswith(f"{name}: is no address of a provider: it")
+    assert fault in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8028", "https://bank.example/v1/", "HTTP://b:1"])
+def test_an_address_of_a_provider_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """With or without a port, a path, or capitals in its scheme."""
+    assert load(monkeypatch, {"BURSAR_BANK_URL": url}).provider_url == url.rstrip("/")
