@@ -97,7 +97,7 @@ class Clients:
     async def resolve(self, payout_id: str, plan_number: int, reference: str | None) -> bool:
         """Two persons say that an attempt was executed under `reference`, or that it was not.
 
-        False if it is too early for them to say so.
+        False if it is too early for people to say anything.
         """
         plan = next(plan for plan in self._world.swarm.plans if plan.number == plan_number)
         path = f"/payouts/{payout_id}/resolve"

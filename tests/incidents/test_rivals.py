@@ -137,6 +137,11 @@ async def test_many_persons_resolve_at_once(office: _Office) -> None:
     await office.api.submit(create("p", 100))
     await office.worker.submit(begin("p", "p-1"))
     await office.worker.submit(reply("p-1", Unknown("timeout")))
+    await office.owner.execute(
+        "UPDATE attempts SET begun_at = begun_at - interval '1 hour', "
+        "lease_until = lease_until - interval '1 hour', "
+        "ambiguous_at = ambiguous_at - interval '1 hour'"
+    )
 
     def say(who: Origin) -> ResolvePayout:
         return ResolvePayout(

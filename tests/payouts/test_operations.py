@@ -10,6 +10,7 @@ import pytest
 
 from bursar.engine.group import Done
 from bursar.engine.model import JOURNAL, Origin, Reply, Request
+from bursar.incidents.commands import CloseIncident
 from bursar.incidents.model import INCIDENTS
 from bursar.kit.errors import Refusal
 from bursar.ledger.errors import InsufficientFunds
@@ -24,7 +25,7 @@ from bursar.payouts.errors import (
 from bursar.payouts.model import FACTS, RESOLUTIONS
 from bursar.payouts.operations import ResolvePayout, RetryPayout, Verdict
 from bursar.rails.contracts import CONTRACTS
-from bursar.rails.outcomes import NotExecuted
+from bursar.rails.outcomes import NotExecuted, Outcome
 from bursar.rails.port import EventKind
 from tests.engine.wiring import OTHER, SHOP, asked, cancel, create, fund, journal_of
 from tests.payouts.story import ACCEPTED, AMOUNT, DECLINED, EXECUTED, FEE, UNKNOWN, Story, told
@@ -75,6 +76,11 @@ def unproven() -> Story:
     story.sent(UNKNOWN)
     story.clock.advance(BANK.key_lifetime_s + 60)
     return story
+
+
+def open_kinds(story: Story) -> set[str]:
+    """What asks for a person."""
+    return {row.kind for row in story.rows(INCIDENTS) if row.closed_at is None}
 
 
 def body(reply: Reply) -> dict[str, Any]:
@@ -314,21 +320,40 @@ class TestResolve:
         )
         story.check()
 
-    def test_no_negative_word_before_window_and_key_are_over(self) -> None:
-        """F11, F13: persons can't know either what a provider may still do."""
+    @pytest.mark.parametrize("verdict", ["executed", "not_executed"])
+    @pytest.mark.parametrize("outcome", [None, UNKNOWN, ACCEPTED])
+    def test_no_word_before_window_and_key_are_over(
+        self, outcome: Outcome | None, verdict: Verdict
+    ) -> None:
+        """F11, F13: the provider may still act, and its own answer is better than a word."""
         story = Story()
-        story.sent(UNKNOWN)
+        story.begin()
+        if outcome is not None:
+            story.reply(outcome)
         with pytest.raises(FinalityWindowOpen) as refused:
-            story.do(resolve(ANN, "not_executed"))
+            story.do(resolve(ANN, verdict))
         closes_at = refused.value.extra["closes_at"]
         assert isinstance(closes_at, datetime)
         begun = story.attempt().begun_at
         assert (closes_at - begun).total_seconds() >= BANK.key_lifetime_s
-        assert story.do(resolve(ANN)).status == 202
+        story.clock.advance((closes_at - story.clock.wall()).total_seconds() - 0.001)
         with pytest.raises(FinalityWindowOpen):
-            story.do(resolve(BEN, "not_executed"))
-        story.clock.advance((closes_at - story.clock.wall()).total_seconds())
-        assert story.do(resolve(BEN, "not_executed")).status == 202
+            story.do(resolve(ANN, verdict))
+        assert not story.rows(RESOLUTIONS)
+        story.clock.advance(0.001)
+        assert story.do(resolve(ANN, verdict)).status == 202
+
+    def test_a_late_answer_of_the_provider_still_counts_in_full(self) -> None:
+        """F17: nobody can come before it with a reference of their own; its cost is booked."""
+        story = Story()
+        story.begin()
+        for who in (ANN, BEN):
+            with pytest.raises(FinalityWindowOpen):
+                story.do(resolve(who, ref="wrong"))
+        story.reply(EXECUTED)
+        assert (story.state, story.payout().provider_cost) == ("settled", EXECUTED.cost_minor)
+        assert not story.rows(INCIDENTS)
+        story.check()
 
     def test_only_of_an_open_attempt(self) -> None:
         """I5: what has an end needs no word."""
@@ -344,21 +369,39 @@ class TestResolve:
         story.record(BUSY)
         story.begin("2")
         story.reply(UNKNOWN, "2")
+        story.clock.advance(BANK.key_lifetime_s + 60)
         assert story.do(resolve(BEN)).status == 202
         assert story.state == "sending"
 
-    def test_the_incidents_that_asked_are_closed(self) -> None:
-        """By the second person, with the verdict; others stay."""
-        story = Story()
-        story.begin()
+    @pytest.mark.parametrize("verdict", ["executed", "not_executed"])
+    def test_the_incidents_that_are_answered_are_closed(self, verdict: Verdict) -> None:
+        """F18: by the second person. That another amount was taken stays open after "executed"."""
+        story = unproven()
+        story.record(UNKNOWN)
         story.hear(told(EventKind.PAID, amount=AMOUNT - 1))
-        assert [row.closed_at for row in story.rows(INCIDENTS)] == [None]
+        kinds = {"attempt_unproven", "amount_mismatch"}
+        assert open_kinds(story) == kinds
+        story.do(resolve(ANN, verdict))
+        assert open_kinds(story) == kinds
+        story.do(resolve(BEN, verdict))
+        closed = {row.kind: row.closed_by for row in story.rows(INCIDENTS) if row.closed_at}
+        answered = {"attempt_unproven"} if verdict == "executed" else kinds
+        assert closed == dict.fromkeys(answered, "per_ben")
+        assert open_kinds(story) == kinds - answered
+        assert story.state == ("settled" if verdict == "executed" else "failed")
+
+    def test_a_person_closes_the_alert_about_the_amount(self) -> None:
+        """F18: the difference is in no account, so it ends by a person's note."""
+        story = unproven()
+        story.hear(told(EventKind.PAID, amount=AMOUNT - 1))
         story.do(resolve(ANN))
-        assert [row.closed_at for row in story.rows(INCIDENTS)] == [None]
         story.do(resolve(BEN))
-        (incident,) = story.rows(INCIDENTS)
-        assert (incident.kind, incident.closed_by) == ("amount_mismatch", "per_ben")
-        assert story.state == "settled"
+        (left,) = [row for row in story.rows(INCIDENTS) if row.closed_at is None]
+        close = CloseIncident(
+            origin=EVE, merchant_id=SHOP, incident_id=left.id, note="The bank paid it back."
+        )
+        assert story.do(close).status == 200
+        assert not open_kinds(story)
 
     def test_a_frozen_attempt_may_be_sent_again_after_two_persons(self) -> None:
         """F18: another amount was told; they say that nothing left, so a retry is possible."""
@@ -385,10 +428,11 @@ class TestResolve:
         story.do(resolve(ANN, verdict))
         story.do(resolve(BEN, verdict))
         asking = [row for row in story.rows(INCIDENTS) if row.kind == "amount_mismatch"]
-        assert [row.closed_by for row in asking] == ["per_ben"]
         if verdict == "executed":
             assert story.state == "settled"
+            assert [row.closed_by for row in asking] == [None]
         else:
+            assert [row.closed_by for row in asking] == ["per_ben"]
             assert story.payout().next_attempt_at == story.clock.wall()
             story.sent(EXECUTED, "2")
             assert story.state == "settled"
@@ -410,9 +454,7 @@ class TestResolve:
             story.do(retry())
         with pytest.raises(NothingToResolve):
             story.do(resolve(ANN))
-        assert [row.kind for row in story.rows(INCIDENTS) if row.closed_at is None] == [
-            "amount_mismatch"
-        ]
+        assert open_kinds(story) == {"amount_mismatch"}
 
     def test_the_journal_names_both_and_their_evidence(self) -> None:
         """I11: who said what, when, on what ground."""

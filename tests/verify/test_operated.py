@@ -72,6 +72,7 @@ async def _operate(books: Books) -> None:
             await submit(RetryPayout(origin=ANN, merchant_id=SHOP, payout_id=f"po_{name}"))
         await submit(begin("twice", "twice-2"))
         await submit(reply("twice-2", Unknown("timeout")))
+        await pool.execute(LONG_AGO)
         await _both(engine, "twice", "executed")
         for merchant, repaid in ((OTHER, 40), (SHOP, 900)):
             name = f"owes_{merchant}"

@@ -43,8 +43,15 @@ from bursar.rails.proof import window_closes_at
 Verdict = Literal["executed", "not_executed"]
 
 _PAID: Final = frozenset({AttemptState.PAID, AttemptState.RETURNED})
-_ANSWERED: Final = frozenset({"attempt_unproven", "amount_mismatch"})
-"""The kinds of incidents that ask what became of an attempt."""
+_ANSWERED: Final[dict[str, frozenset[str]]] = {
+    "executed": frozenset({"attempt_unproven"}),
+    "not_executed": frozenset({"attempt_unproven", "amount_mismatch"}),
+}
+"""The kinds of incidents that a verdict answers.
+
+"Executed" books what was asked. What the provider took may differ from it, and that difference
+stands in no account: `amount_mismatch` stays open until a person has dealt with it (F18).
+"""
 
 _set = msgspec.structs.replace
 
@@ -169,15 +176,15 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
         """202 for a proposal, 200 once it is confirmed.
 
         Raises `PayoutNotFound`, `NothingToResolve`, `SecondPersonRequired`; `FinalityWindowOpen`
-        for `not_executed` while the provider may still carry out what was sent.
+        while the provider may still carry out what was sent, or knows our key. Until then its own
+        answer is better than anybody's word: it has the true reference and the cost.
         """
         payout = self._own(ws)
         attempt = _in_question(ws.children(ATTEMPTS_OF_PAYOUT, payout.id))
         known = None if attempt is None else ws.find(RESOLUTIONS, attempt.id)
         if attempt is None or (known is not None and known.confirmed_at is not None):
             raise NothingToResolve(f"The payout is {payout.state}.", state=payout.state)
-        if self.verdict == "not_executed":
-            _refuse_before(_can_not_be_executed_at(attempt), ws.now)
+        _refuse_before(_is_for_people_at(attempt), ws.now)
         said = self._resolution(attempt, ws.now)
         if known is None or _content(known) != _content(said):
             return self._propose(ws, payout, said, known)
@@ -222,7 +229,7 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
         note = {**_note(confirmed), "reason": self.evidence, "proposed_by": known.proposed_by}
         entry = remark(ws, payout, "attempt.resolved", note)
         for incident in open_incidents(ws, payout.id):
-            if incident.kind in _ANSWERED and incident.detail in ("", attempt.id):
+            if incident.kind in _ANSWERED[known.verdict]:
                 close_incident(ws, incident, note=f"Resolved: {known.verdict}.", entry=entry)
         # What another amount had frozen is now decided.
         decided = _set(attempt, reason=None) if is_frozen(attempt) else attempt
@@ -255,8 +262,8 @@ def _window_closes_at(attempt: Attempt) -> datetime:
     return window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
 
 
-def _can_not_be_executed_at(attempt: Attempt) -> datetime:
-    """From when on people may say that nothing left: window over, key forgotten by the provider."""
+def _is_for_people_at(attempt: Attempt) -> datetime:
+    """From when on people may say what became of it: window over, key forgotten by the provider."""
     contract = CONTRACTS[attempt.provider]
     key_dies = attempt.begun_at + timedelta(seconds=contract.key_lifetime_s)
     return max(_window_closes_at(attempt), key_dies)
@@ -265,7 +272,8 @@ def _can_not_be_executed_at(attempt: Attempt) -> datetime:
 def _refuse_before(closes_at: datetime, now: datetime) -> None:
     if now < closes_at:
         raise FinalityWindowOpen(
-            "The provider may still carry out what was sent.", closes_at=closes_at
+            "The provider may still answer for what was sent, or carry it out.",
+            closes_at=closes_at,
         )
 
 

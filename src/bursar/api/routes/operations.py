@@ -73,6 +73,7 @@ async def resolve_payout(call: Admitted, payout_id: str, body: ResolveBody) -> R
 
     The first call proposes: 202. The same verdict and reference from another person confirms:
     200, and it counts as proof. Anything else is a new proposal in place of the old one.
+    Refused with `closes_at` while the provider may still answer itself.
     """
     _require_payout_id(payout_id)
     if (body.verdict == "executed") != (body.provider_reference is not None):
