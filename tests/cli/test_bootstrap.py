@@ -197,6 +197,33 @@ async def test_a_key_of_the_platform_sees_what_belongs_to_no_merchant(
         assert mine.json()["code"] == "merchant_scope_required"
 
 
+async def test_a_merchant_and_its_keys_are_made_from_the_command_line(
+    settings: Settings, dsns: Dsns
+) -> None:
+    """All that production needs before its first payout; `keys list` names the person."""
+    where = ("--data-dir", str(settings.data_dir))
+
+    async def says(*arguments: str) -> list[str]:
+        async with bursar(*arguments, *where) as process:
+            out, log = await process.communicate()
+        assert process.returncode == 0, log
+        return out.decode().splitlines()
+
+    codes = ("--currency", "USD", "--currency", "EUR", "--currency", "USD")
+    (made,) = await says("merchants", "create", "--name", "Shop", *codes, "--fee-bps", "15")
+    assert is_id(made, "mer")
+    (listed,) = await says("merchants", "list")
+    assert listed.startswith(f"{made}  Shop  EUR,USD  15 bps  ")
+    assert await funds(dsns.auditor) == {"EUR": 0, "USD": 0}
+    for _ in range(2):
+        await says("keys", "create", "--merchant", made, "--person", "Ann Lee")
+    one, two = await says("keys", "list")
+    ids = [line.split("  ")[3] for line in (one, two)]
+    assert ids[0] == ids[1]
+    assert is_id(ids[0], "per")
+    assert f"{made}  {ids[0]}  Ann Lee  merchant_admin  " in one
+
+
 async def test_the_worker_appends_checkpoints_where_it_was_told(
     settings: Settings, dsns: Dsns, tmp_path: Path
 ) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bursar.cli.main import ROLES
 from bursar.cli.payout_file import read_payout_file
+from bursar.identity.model import POLICY, Action, Role
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PRODUCTION = {"BURSAR_MODE": "production", "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/x"}
@@ -32,7 +34,7 @@ def test_help_names_every_command() -> None:
     """It loads nothing that a command needs."""
     done = bursar("--help")
     assert done.returncode == 0
-    for command in ("up", "api", "worker", "sim", "pay", "verify", "doctor", "keys"):
+    for command in ("up", "api", "worker", "sim", "pay", "verify", "doctor", "keys", "merchants"):
         assert f"\n  {command} " in done.stdout
 
 
@@ -44,6 +46,21 @@ def test_help_is_quick() -> None:
     )
     loaded = set(done.stdout.split())
     assert loaded.isdisjoint({"asyncpg", "httpx", "schwifty", "pydantic", "fastapi", "uvicorn"})
+
+
+def test_the_help_of_a_key_says_what_each_role_may_do() -> None:
+    """As the policy has it, or whoever believes the help makes a key that can't help."""
+    groups: dict[frozenset[Action], list[str]] = {}
+    for role in Role:
+        if role is not Role.SYSTEM:
+            groups.setdefault(POLICY[role], []).append(role.value)
+    sentences = ROLES.removesuffix(".").split(". ")
+    said = [sorted(sentence.partition(": ")[0].split(", ")) for sentence in sentences]
+    assert sorted(said) == sorted(sorted(names) for names in groups.values())
+    assert "merchant_admin: ask for payouts, fund, read" in ROLES
+    assert not POLICY[Role.MERCHANT_ADMIN] & {
+        *(Action.PAYOUTS_CANCEL, Action.PAYOUTS_RETRY, Action.PAYOUTS_RESOLVE)
+    }
 
 
 @pytest.mark.parametrize(
@@ -67,6 +84,25 @@ def test_help_is_quick() -> None:
         (
             ("keys", "create", "--person", "Ann", "--platform", "--merchant", "mer_1"),
             *({}, 2, "give either --merchant or --platform"),
+        ),
+        (("keys", "create", "--platform", "--person", ""), PRODUCTION, 2, "The name is blank."),
+        (("keys", "create", "--platform", "--person", "Ann "), PRODUCTION, 2, "ends with a space"),
+        (
+            ("keys", "create", "--platform", "--person", "Ann", "--role", "king"),
+            *(PRODUCTION, 2, "'king' is no role: there are operator, admin"),
+        ),
+        (("merchants", "create", "--name", "Shop"), {}, 2, "Missing option '--currency'"),
+        (
+            ("merchants", "create", "--name", " ", "--currency", "EUR"),
+            *(PRODUCTION, 2, "The name is blank."),
+        ),
+        (
+            ("merchants", "create", "--name", "Shop", "--currency", "eur"),
+            *(PRODUCTION, 2, "'eur' is not a currency code"),
+        ),
+        (
+            ("merchants", "create", "--name", "S", "--currency", "EUR", "--fee-bps", "10001"),
+            *({}, 2, "Invalid value for '--fee-bps'"),
         ),
         (("verify",), {"BURSAR_MODE": "production"}, 1, "DATABASE_URL must be set in production"),
         (("pay", "no.csv"), {"BURSAR_MODE": "production"}, 2, "no.csv cannot be read"),

@@ -1,6 +1,7 @@
-"""What a person at the command line does: the demo, keys, the audit."""
+"""What a person at the command line does: the demo, merchants, keys, the audit."""
 
 # ruff: noqa: PLC0415 - `bursar keys` loads no audit
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,18 @@ from bursar.engine.verify import Audit
 from bursar.identity import model as identity
 from bursar.identity.commands import CreateApiKey, CreateMerchant, RevokeApiKey
 from bursar.identity.errors import MerchantExists
-from bursar.identity.model import Role, issue_key
-from bursar.identity.store import KeyLine, find_principal, list_api_keys
+from bursar.identity.model import Role, issue_key, read_name
+from bursar.identity.store import (
+    KeyLine,
+    MerchantLine,
+    find_principal,
+    list_api_keys,
+    list_merchants,
+)
 from bursar.kit.errors import BursarError
 from bursar.kit.ids import SystemIds, new_secret
 from bursar.ledger.commands import FundAccount
+from bursar.money.currency import currency
 from bursar.settings import Settings
 
 DEMO_MERCHANT_ID = f"mer_{1:032x}"
@@ -130,11 +138,46 @@ async def verify_books(settings: Settings, *, anchor: Path | None) -> Audit:
     return await audit(process_dsn(settings, AUDITOR), anchor=anchor)
 
 
+async def create_merchant(
+    settings: Settings, *, name: str, currencies: Sequence[str], fee_bps: int
+) -> str:
+    """A new merchant with accounts in these currencies; returns its id.
+
+    `fee_bps` is what we charge for a payout, in basis points of its amount. Two merchants may
+    have one name. Raises `NameInvalid` or `UnknownCurrency`.
+    """
+    read_name(name)
+    codes = tuple(dict.fromkeys(currency(code).code for code in currencies))
+    merchant_id = SystemIds().new("mer")
+    dsn = process_dsn(settings, OWNER)
+    async with open_engine(settings, dsn, name="bursar merchants") as wired:
+        await wired.engine.submit(
+            CreateMerchant(
+                origin=_origin(),
+                merchant_id=merchant_id,
+                name=name,
+                currencies=codes,
+                payout_fee_bps=fee_bps,
+            )
+        )
+    return merchant_id
+
+
+async def all_merchants(settings: Settings) -> list[MerchantLine]:
+    """The merchants, oldest first."""
+    pool = await open_pool(process_dsn(settings, API), size=1, name="bursar merchants")
+    try:
+        return await list_merchants(pool)
+    finally:
+        await pool.close()
+
+
 async def create_key(settings: Settings, *, merchant_id: str | None, person: str, role: str) -> str:
     """A new API key of the merchant, or of the platform if that is None, shown only now.
 
-    Raises `UnknownMerchant`, or `UnknownRole` for a role that no key can have.
+    Raises `UnknownMerchant`, `NameInvalid`, or `UnknownRole` for a role that no key can have.
     """
+    read_name(person)
     roles = [known.value for known in Role if known is not Role.SYSTEM]
     if role not in roles:
         raise UnknownRole(f"{role!a} is no role: there are {', '.join(roles)}")

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from bursar.settings import Settings
 
 _DRIVER: Final = "asyncpg"
+_INPUT: Final = frozenset({"name_invalid", "unknown_role", "unknown_currency"})
+"Codes of errors in what was given; the other errors exit with 1."
+ROLES: Final = (
+    "admin, operator, finance_ops, treasury_ops: everything, with cancel, retry, resolve."
+    " merchant_admin: ask for payouts, fund, read. billing_ops: read."
+)
 
 app = typer.Typer(
     name="bursar",
@@ -27,6 +33,8 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
+merchants_app = typer.Typer(help="Merchants.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(merchants_app, name="merchants")
 
 DataDir = Annotated[
     Path | None,
@@ -46,7 +54,7 @@ def main() -> None:
         lines = _expected(error)
         if lines is None:
             raise
-        _end(lines, 1)
+        _end(lines, 2 if getattr(error, "code", None) in _INPUT else 1)
 
 
 def _expected(error: Exception) -> list[str] | None:
@@ -229,6 +237,41 @@ def doctor(data_dir: DataDir = None) -> None:
     sys.exit(any(finding.verdict == "bad" for finding in findings))
 
 
+@merchants_app.command("create")
+def merchants_create(
+    name: Annotated[str, typer.Option(help="What people call it.")],
+    currency: Annotated[
+        list[str], typer.Option(metavar="CODE", help="Such as EUR; repeat for more.")
+    ],
+    *,
+    fee_bps: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Our fee, in 1/10000 of a payout's amount.")
+    ] = 0,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a merchant with accounts in these currencies, and print its id."""
+    import asyncio
+
+    from bursar import bootstrap
+
+    settings = _settings(data_dir=data_dir)
+    making = bootstrap.create_merchant(settings, name=name, currencies=currency, fee_bps=fee_bps)
+    print(asyncio.run(making))
+
+
+@merchants_app.command("list")
+def merchants_list(data_dir: DataDir = None) -> None:
+    """List merchants with their currencies and fees."""
+    import asyncio
+
+    from bursar import bootstrap
+
+    for merchant in asyncio.run(bootstrap.all_merchants(_settings(data_dir=data_dir))):
+        codes, made = ",".join(merchant.currencies), f"{merchant.created_at:%Y-%m-%d %H:%M}"
+        fee = f"{merchant.payout_fee_bps} bps"
+        print(f"{merchant.id}  {merchant.name}  {codes}  {fee}  {made}")
+
+
 @keys_app.command("create")
 def keys_create(
     person: Annotated[str, typer.Option(help="Name of who it belongs to.")],
@@ -239,7 +282,7 @@ def keys_create(
     ] = False,
     role: Annotated[
         str | None,
-        typer.Option(help="What it may do; merchant_admin, or admin with --platform."),
+        typer.Option(help=f"{ROLES} merchant_admin, with --platform admin, unless given."),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -288,7 +331,8 @@ def keys_list(
         ended = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "active"
         made = f"{key.created_at:%Y-%m-%d %H:%M}"
         whose = key.merchant_id or "platform"
-        print(f"{key.id}  {key.prefix}…  {whose}  {key.person_name}  {key.role}  {made}  {ended}")
+        who = f"{key.person_id}  {key.person_name}"
+        print(f"{key.id}  {key.prefix}…  {whose}  {who}  {key.role}  {made}  {ended}")
 
 
 def _settings(**overrides: Any) -> "Settings":

@@ -5,6 +5,7 @@ BursarError
 ├── Forbidden              403  the key's role may not do this
 ├── MerchantScopeRequired  403  the key is the platform's, and this needs a merchant's
 ├── UnknownPerson          422  nobody of this id works here
+├── NameInvalid            422  a merchant or a person can't be called this
 └── Refusal
     ├── MerchantExists     409  there is a merchant with this id
     ├── UnknownMerchant    404  there is no such merchant
@@ -44,6 +45,14 @@ class UnknownPerson(BursarError):
     code = "unknown_person"
     status = 422
     title = "Unknown person"
+
+
+class NameInvalid(BursarError):
+    """A merchant or a person can't be called this: nobody could read it or know it."""
+
+    code = "name_invalid"
+    status = 422
+    title = "Name invalid"
 
 
 class MerchantExists(Refusal):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +14,10 @@ from typing import Final
 import msgspec
 
 from bursar.engine.model import Row, Table
+from bursar.identity.errors import NameInvalid
+
+NAME_CHARS_MAX: Final = 140
+_FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cs", "Cn", "Co", "Zl", "Zp"})
 
 
 class Role(StrEnum):
@@ -113,6 +118,26 @@ class Principal(msgspec.Struct, frozen=True):
     role: Role
     merchant_id: str | None
     payout_fee_bps: int
+
+
+def read_name(text: str) -> str:
+    """A name of a merchant or a person: 1 to 140 characters that people can read.
+
+    A person is known by the name alone, so a space at an end, which nobody sees, would make a
+    second person of one. Raises `NameInvalid`.
+    """
+    if not text.strip():
+        raise NameInvalid("The name is blank.")
+    if text != text.strip():
+        raise NameInvalid(f"The name {text[:NAME_CHARS_MAX]!a} begins or ends with a space.")
+    if len(text) > NAME_CHARS_MAX:
+        raise NameInvalid(f"The name has {len(text)} characters, at most {NAME_CHARS_MAX} count.")
+    for char in text:
+        if unicodedata.category(char) in _FORBIDDEN_CATEGORIES:
+            raise NameInvalid(
+                f"The name has the character U+{ord(char):04X}, which nobody can read."
+            )
+    return text
 
 
 MERCHANTS = Table("merchants", Merchant, key=("id",), rank=3)

@@ -62,8 +62,16 @@ SELECT EXISTS (
 )
 
 -- name: list_api_keys
-SELECT k.id, k.prefix, k.merchant_id, p.name, k.role, k.created_at, k.expires_at, k.revoked_at
+SELECT k.id, k.prefix, k.merchant_id, k.person_id, p.name, k.role,
+       k.created_at, k.expires_at, k.revoked_at
 FROM api_keys k
 JOIN persons p ON p.id = k.person_id
 WHERE $1::text IS NULL OR k.merchant_id = $1
 ORDER BY k.created_at, k.id
+
+-- name: list_merchants
+SELECT m.id, m.name, m.payout_fee_bps,
+       ARRAY(SELECT DISTINCT a.currency FROM accounts a WHERE a.merchant_id = m.id ORDER BY 1),
+       m.created_at
+FROM merchants m
+ORDER BY m.created_at, m.id

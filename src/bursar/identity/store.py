@@ -33,11 +33,22 @@ class KeyLine(msgspec.Struct, frozen=True):
     id: str
     prefix: str
     merchant_id: str | None
+    person_id: str
     person_name: str
     role: str
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+
+
+class MerchantLine(msgspec.Struct, frozen=True):
+    """A merchant for a list. The fee is in basis points of a payout's amount."""
+
+    id: str
+    name: str
+    payout_fee_bps: int
+    currencies: list[str]
+    created_at: datetime
 
 
 async def find_principal(pool: Pool, key_hash: bytes) -> Principal | None:
@@ -59,6 +70,11 @@ async def list_api_keys(pool: Pool, merchant_id: str | None) -> list[KeyLine]:
     """The keys of one merchant, or of all, oldest first."""
     rows = await pool.fetch(QUERIES["list_api_keys"], merchant_id)
     return [KeyLine(*row) for row in rows]
+
+
+async def list_merchants(pool: Pool) -> list[MerchantLine]:
+    """All merchants with the currencies they have accounts in, oldest first."""
+    return [MerchantLine(*row) for row in await pool.fetch(QUERIES["list_merchants"])]
 
 
 class KeyCache:
