@@ -67,8 +67,9 @@ async def test_a_changed_file_is_refused(empty: Database, write: Write) -> None:
     await migrate(empty.dsns.owner, write(m0001_first=_FIRST))
     write(m0001_first=_FIRST + "\n", m0002_second=_SECOND)
 
-    with pytest.raises(MigrationFailed, match="0001_first was changed"):
+    with pytest.raises(MigrationFailed, match="0001_first was changed") as caught:
         await migrate(empty.dsns.owner, write())
+    assert "Move the data directory away" in caught.value.detail
 
     assert await _count(empty, "schema_migrations") == 1
 

@@ -1,7 +1,7 @@
 """Numbered SQL files, applied once, in order, each in its own transaction.
 
-`migrations/0001_ledger.sql` becomes version 1. An applied file may never change: its checksum
-is kept. Two processes that migrate at once meet at an advisory lock.
+`migrations/0001_ledger.sql` becomes version 1. A released file may never change, and the checksum
+of each that was applied is kept. Before the first release, 0.1.0, files are edited in place. Two processes that migrate at once meet at an advisory lock.
 """
 
 import hashlib
@@ -112,7 +112,9 @@ def _compare(migrations: list[Migration], applied: list[asyncpg.Record]) -> None
     for migration, row in zip(migrations, applied, strict=False):
         if (row["version"], row["checksum"]) != (migration.version, migration.checksum):
             raise MigrationFailed(
-                f"migration {row['version']:04d}_{row['name']} was changed after it was applied"
+                f"migration {row['version']:04d}_{row['name']} was changed after it was applied:"
+                " the data are of an unreleased version and can't be carried over. Move the data"
+                " directory away, or with DATABASE_URL make a new database"
             )
 
 
