@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from pathlib import Path
+
+import msgspec
 
 from bursar.kit.clock import SystemClock
 from soak import chaos, kills, pairs
@@ -14,21 +15,50 @@ from soak.schedule import Result, run, silence
 from soak.shrink import Shrinker
 from soak.swarm import expected_faults
 from soak.tally import Tally, play_many
+from soak.tape import Draws
 
 SOMETIMES = 1000
 """In so many seeds every fault must have fired."""
+RULE_OF_THREE = 3
 LINES_MAX = 200
 OTHERS = (kills, pairs, chaos)
 """Other long runs: each takes its own option."""
 
 
+class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A schedule in a file: its seed, its draws by name, and the payouts that were left out."""
+
+    seed: int
+    draws: Draws
+    dropped: frozenset[int]
+
+
+def _positive(text: str) -> int:
+    """A whole number from 1 on."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!a} is no whole number from 1 on")
+    return number
+
+
+def _recorded(text: str) -> Recorded:
+    """A tape that `--shrink` wrote."""
+    try:
+        return msgspec.json.decode(Path(text).read_bytes(), type=Recorded)
+    except OSError as error:
+        why = f"{text} cannot be read: {error.strerror}"
+    except msgspec.DecodeError as error:
+        why = f"{text} is no tape: {error}"
+    raise argparse.ArgumentTypeError(why)
+
+
 def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev soak", description=__doc__)
-    parser.add_argument("--schedules", type=int, default=2000, help="how many seeds")
+    parser.add_argument("--schedules", type=_positive, default=2000, help="how many seeds")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--workers", type=_positive, default=2, help="processes")
     parser.add_argument("--replay", type=int, help="play one seed and print its trace")
-    parser.add_argument("--tape", type=Path, help="play a recorded tape and print its trace")
+    parser.add_argument("--tape", type=_recorded, help="play a recorded tape and print its trace")
     parser.add_argument("--shrink", action="store_true", help="make failing schedules small")
     parser.add_argument("--out", type=Path, default=Path("data/soak"), help="where tapes go")
     for other in OTHERS:
@@ -44,11 +74,9 @@ def main(arguments: list[str]) -> int:
         if code is not None:
             return code
     if asked.tape is not None:
-        recorded = json.loads(asked.tape.read_text(encoding="utf-8"))
+        tape: Recorded = asked.tape
         with silence():
-            result = run(
-                recorded["seed"], draws=recorded["draws"], dropped=frozenset(recorded["dropped"])
-            )
+            result = run(tape.seed, draws=tape.draws, dropped=tape.dropped)
         return _show(result)
     if asked.replay is not None:
         with silence():
@@ -91,7 +119,7 @@ def report(tally: Tally, seconds: float) -> list[str]:
     """Print a tally; returns the faults that should have fired and did not."""
     count = tally.schedules
     print(f"{count} schedules in {seconds:.0f} s: {count / seconds * 60:.0f} a minute")
-    print(f"{tally.commits} commits; payouts ended: {_counts(tally.ends)}")
+    print(f"{tally.commits} commits; payouts stand at the end: {_counts(tally.ends)}")
     print(f"faults fired: {_counts(tally.fired)}")
     covered = [name for name in sorted(tally.reached) if tally.crashed[name]]
     print(f"crash points: {len(covered)} of {len(tally.reached)} reached, {_counts(tally.crashed)}")
@@ -104,8 +132,9 @@ def report(tally: Tally, seconds: float) -> list[str]:
     print(f"violations: {len(tally.violations)}")
     for seed, detail in sorted(tally.violations):
         print(f"  seed {seed}: {detail}")
-    if not tally.violations:
-        print(f"so with 95 % confidence fewer than 1 schedule in {count // 3} breaks a rule (3/N)")
+    if not tally.violations and count >= RULE_OF_THREE:
+        one_in = count // RULE_OF_THREE
+        print(f"so with 95 % confidence fewer than 1 schedule in {one_in} breaks a rule (3/N)")
     return missing if count >= SOMETIMES else []
 
 
@@ -119,8 +148,8 @@ def _shrunk(failed: Result, out: Path) -> Result:
         result = shrinker.shrink()
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"seed-{failed.seed}.json"
-    tape = {"seed": failed.seed, "draws": result.draws, "dropped": sorted(shrinker.dropped)}
-    path.write_text(json.dumps(tape, indent=1), encoding="utf-8")
+    tape = Recorded(failed.seed, result.draws, frozenset(shrinker.dropped))
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(tape), indent=1))
     print(f"shrunk in {shrinker.tried} tries; replay with --tape {path}")
     return result
 
