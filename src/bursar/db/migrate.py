@@ -1,7 +1,8 @@
 """Numbered SQL files, applied once, in order, each in its own transaction.
 
 `migrations/0001_ledger.sql` becomes version 1. A released file may never change, and the checksum
-of each that was applied is kept. Before the first release, 0.1.0, files are edited in place. Two processes that migrate at once meet at an advisory lock.
+of each that was applied is kept. Before the first release, 0.1.0, files are edited in place. Two
+processes that migrate at once meet at an advisory lock.
 """
 
 import hashlib
