@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from bursar.api.app import create_app
 from bursar.api.deps import Deps, WebhookSource
-from bursar.engine.memory import MemoryStore
 from bursar.identity.model import Principal, Role, issue_key
 from bursar.identity.store import KeyCache
-from bursar.ledger.model import ACCOUNTS
 from bursar.rails.port import WebhookVerifier
 from soak import asgi
 from soak.process import Node
@@ -31,23 +28,6 @@ MERCHANTS = 4
 def merchant_id(number: int) -> str:
     """The merchant of this number."""
     return f"mer_{number + 1:032x}"
-
-
-class TwinPool:
-    """Answers the one read that the API makes before a write: a merchant's accounts."""
-
-    def __init__(self, memory: MemoryStore) -> None:
-        self._memory = memory
-
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[TwinPool]:
-        """Itself: the twin has no connections."""
-        yield self
-
-    async def fetch(self, _sql: str, merchant: str) -> list[tuple[Any, ...]]:
-        """The accounts as rows of `accounts_of_merchant`."""
-        rows = self._memory.tables[ACCOUNTS.name].values()
-        return [msgspec.structs.astuple(row) for row in rows if row.merchant_id == merchant]
 
 
 class Place:
@@ -97,11 +77,10 @@ class Place:
         async def find(key_hash: bytes) -> Principal | None:
             return principals.get(key_hash)
 
-        memory = node.platform.database.memory
         sources = {name: WebhookSource(SECRETS[name], module) for name, module in verifiers.items()}
         deps = Deps(
             engine=node.engine,
-            pool=cast("Any", TwinPool(memory)),
+            pool=node.platform.database.pool,
             keys=KeyCache(find, node.clock),
             clock=node.clock,
             ids=node.ids,

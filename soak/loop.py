@@ -61,7 +61,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 class VirtualClock:
     """The database's clock, and real time as the schedule has it. Implements `kit.clock.Clock`."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
     def monotonic(self) -> float:
@@ -84,7 +84,7 @@ class VirtualClock:
 class SkewedClock(VirtualClock):
     """A process's own clock: its wall is wrong by `skew_s`, which may jump; intervals are exact."""
 
-    def __init__(self, loop: VirtualLoop, *, origin_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, origin_s: float) -> None:
         """`origin_s` is where its monotonic time starts: another machine, another origin."""
         super().__init__(loop)
         self.skew_s = 0.0

@@ -6,10 +6,10 @@ import asyncio
 import gc
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -34,12 +34,13 @@ from soak.invariants import Checker, at
 from soak.judgement import judge, open_attempts, unfinished
 from soak.loop import VirtualLoop
 from soak.process import Node
-from soak.store import Commit, Database
+from soak.store import Commit, Database, Founder, NodeStore
 from soak.swarm import draw
 from soak.tape import Draws, Tape
 from soak.wire import NodePoster, NodeTransport, Wire
 from soak.world import Violation, World
 
+T = TypeVar("T")
 POINTS = [f"{step}:{side}" for step in Step for side in Side]
 PROVIDERS = ["bank", "offramp"]
 LIVENESS_S = 6 * 3600.0
@@ -66,12 +67,19 @@ class Result(msgspec.Struct):
 class Schedule:
     """All parts of one schedule, wired. Implements `process.Platform`."""
 
-    def __init__(self, loop: VirtualLoop, tape: Tape, bias: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tape: Tape,
+        bias: Mapping[str, float],
+        database: Database | None = None,
+    ) -> None:
+        """`database` is empty, and by itself a twin."""
         self.world = World(loop, tape, draw(tape, POINTS, PROVIDERS, bias))
-        memory = new_store(self.world.clock)
         self.wire = Wire(self.world)
-        self.checker = Checker(self.world, self.wire, memory)
-        self.database = Database(memory, self._committed)
+        self.database = database or Database(new_store(self.world.clock))
+        self.database.on_commit = self._committed
+        self.checker = Checker(self.world, self.wire, self.database.memory)
         self.commits = 0
         self.lives = Counter[str]()
         self.nodes: dict[str, Node] = {}
@@ -328,23 +336,19 @@ class Schedule:
             await self._do(command, ids)
 
     async def _do(self, command: Command[Any], ids: SeededIds) -> None:
-        session = await self.database.memory.begin()
-        commit = Commit("found", session.now)
-        verdicts, changes = await execute_group(
+        session = await NodeStore(self.database, Founder(), on_away=_unasked).begin()
+        verdicts, _ = await execute_group(
             [Submission(command)], session, group_id=ids.new("grp"), ids=ids, rules=RULES
         )
         (verdict,) = verdicts
         if isinstance(verdict, Again):
             raise TypeError("nothing here is undecided")
         raise_or_value(verdict)
-        tables = self.database.memory.tables
-        for table, rows in changes.inserts.items():
-            commit.inserted.extend((table, row) for row in rows)
-        for table, rows in changes.updates.items():
-            before = tables.get(table.name, {})
-            commit.updated.extend((table, before.get(table.key_of(row)), row) for row in rows)
         await session.commit()
-        self.checker.commit(commit)
+
+
+def _unasked(_queue: str) -> None:
+    """No queue is read."""
 
 
 def _due(table: str, row: Any) -> Iterator[tuple[str, datetime]]:
@@ -391,11 +395,16 @@ def run(
     """
     loop = VirtualLoop()
     tape = Tape(seed, draws, dropped=dropped)
+    return run_on(loop, _play(loop, tape, bias or {}))
+
+
+def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on a loop of its own to its end."""
     collecting = gc.isenabled()
     gc.disable()
     try:
         asyncio.set_event_loop(loop)
-        return loop.run_until_complete(_play(loop, tape, bias or {}))
+        return loop.run_until_complete(work)
     finally:
         asyncio.set_event_loop(None)
         loop.close()
@@ -404,7 +413,11 @@ def run(
 
 
 async def _play(loop: VirtualLoop, tape: Tape, bias: Mapping[str, float]) -> Result:
-    schedule = Schedule(loop, tape, bias)
+    return await played(Schedule(loop, tape, bias), tape)
+
+
+async def played(schedule: Schedule, tape: Tape) -> Result:
+    """Play a schedule to its end and let go of all its tasks."""
     await schedule.play()
     result = _result(schedule, tape)
     await _end(schedule)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from bursar.engine.errors import CommitUnknown, DatabaseAway, TransactionConflict
-from bursar.engine.memory import MemorySession, MemoryStore
+from bursar.engine.memory import MemoryStore
 from bursar.engine.model import ChildSet, Key, Row, Table
+from bursar.engine.store import Session, Store
 from bursar.engine.working_set import Changes
+from bursar.ledger.model import ACCOUNTS
 from bursar.payouts.memory import MemoryReads
 from bursar.payouts.model import Attempt
+from bursar.payouts.store import PayoutReads
 
 R = TypeVar("R", bound=Row)
+T = TypeVar("T")
 
 
 class Commit:
@@ -55,13 +62,79 @@ class Process(Protocol):
         ...
 
 
-class Database:
-    """The one database of a schedule. `on_commit` sees every transaction that took effect."""
+class Founder:
+    """The process that lays the ground before anything can go wrong. Implements `Process`."""
 
-    def __init__(self, memory: MemoryStore, on_commit: Callable[[Commit], None]) -> None:
+    alive = True
+    label = "found"
+
+    def strikes(self, _fault: str) -> bool:
+        """Never."""
+        return False
+
+    async def latency(self) -> None:
+        """None."""
+
+    async def forever(self) -> None:
+        """It lives."""
+
+    async def limbo(self) -> None:
+        """None."""
+
+
+class TwinPool:
+    """Answers the one read that the API makes before a write: a merchant's accounts."""
+
+    def __init__(self, memory: MemoryStore) -> None:
+        self._memory = memory
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[TwinPool]:
+        """Itself: the twin has no connections."""
+        yield self
+
+    async def fetch(self, _sql: str, merchant: str) -> list[tuple[Any, ...]]:
+        """The accounts as rows of `accounts_of_merchant`."""
+        rows = self._memory.tables[ACCOUNTS.name].values()
+        return [msgspec.structs.astuple(row) for row in rows if row.merchant_id == merchant]
+
+
+class Database:
+    """The one database of a schedule: the twin.
+
+    `on_commit` sees every transaction that took effect. `memory` has the committed rows, also
+    in a subclass over another store.
+    """
+
+    def __init__(self, memory: MemoryStore) -> None:
         self.memory = memory
-        self.on_commit = on_commit
+        self.on_commit: Callable[[Commit], None] = lambda _commit: None
         self.sessions: set[NodeSession] = set()
+        self.store: Store = memory
+        self.reads: PayoutReads = MemoryReads(memory)
+        self.pool: Any = TwinPool(memory)
+
+    async def begin(self, _process: Process, *, patience_s: float | None) -> Session:
+        """Start a transaction; its time is read before it waits for others, as in Postgres."""
+        now = self.memory.clock.wall()
+        session = await self.memory.begin(patience_s=patience_s)
+        session.now = now
+        return session
+
+    async def finish(self, session: Session, commit: Commit) -> None:
+        """Commit."""
+        await session.commit()
+        self.on_commit(commit)
+
+    async def cut(self, session: Session) -> None:
+        """End a transaction whose process is gone."""
+        await session.rollback()
+
+    async def passed_over(
+        self, _queue: str, _limit: int, _arguments: Mapping[str, Any], _due: Sequence[str]
+    ) -> bool:
+        """Whether something due was not in the answer, since somebody had it locked."""
+        return False
 
 
 class NodeStore:
@@ -76,17 +149,15 @@ class NodeStore:
         self._on_away = on_away
 
     async def begin(self, *, patience_s: float | None = None) -> NodeSession:
-        """Start a transaction; its time is read before it waits for others, as in Postgres."""
-        process, memory = self.process, self.database.memory
+        """Start a transaction."""
+        process = self.process
         await process.latency()
         if process.strikes("db.away"):
             raise DatabaseAway("no connection")
-        now = memory.clock.wall()
-        session = await memory.begin(patience_s=patience_s)
+        session = await self.database.begin(process, patience_s=patience_s)
         if not process.alive:
             await session.rollback()
             await process.forever()
-        session.now = now
         own = NodeSession(self, session)
         self.database.sessions.add(own)
         return own
@@ -97,7 +168,7 @@ class NodeStore:
         await process.latency()
         if process.strikes("db.away"):
             raise DatabaseAway("no connection")
-        committed = await self.database.memory.entomb(group_id)
+        committed = await self.database.store.entomb(group_id)
         await process.forever()
         if process.strikes("db.tombstone_unheard"):
             raise DatabaseAway("the connection was lost")
@@ -110,7 +181,9 @@ class NodeStore:
         if process.strikes("db.away"):
             self._on_away(queue)
             raise DatabaseAway("no connection")
-        due = await self.database.memory.take_due(queue, limit, arguments)
+        due = await self.database.store.take_due(queue, limit, arguments)
+        if await self.database.passed_over(queue, limit, arguments, due):
+            self._on_away(queue)
         await process.latency()
         return due
 
@@ -118,7 +191,7 @@ class NodeStore:
 class NodeSession:
     """A transaction of one process. Implements `Session`."""
 
-    def __init__(self, store: NodeStore, session: MemorySession) -> None:
+    def __init__(self, store: NodeStore, session: Session) -> None:
         self._store = store
         self._process = store.process
         self._session = session
@@ -129,16 +202,16 @@ class NodeSession:
         self.limbo = False
 
     async def peek(self, table: Table[R], keys: Sequence[Key]) -> Sequence[R]:
-        """As the twin."""
-        return await self._session.peek(table, keys)
+        """As the store."""
+        return await self._alive(self._session.peek(table, keys))
 
     async def lock(self, table: Table[R], keys: Sequence[Key]) -> Sequence[R]:
-        """As the twin."""
-        return await self._session.lock(table, keys)
+        """As the store."""
+        return await self._alive(self._session.lock(table, keys))
 
     async def claim(self, table: Table[R], rows: Sequence[R]) -> Sequence[Key]:
-        """As the twin."""
-        won = await self._session.claim(table, rows)
+        """As the store."""
+        won = await self._alive(self._session.claim(table, rows))
         for row in rows:
             key = table.key_of(row)
             if key in won:
@@ -146,11 +219,11 @@ class NodeSession:
         return won
 
     async def children(self, child: ChildSet[R], parents: Sequence[str]) -> Sequence[R]:
-        """As the twin."""
-        return await self._session.children(child, parents)
+        """As the store."""
+        return await self._alive(self._session.children(child, parents))
 
     async def write(self, changes: Changes) -> None:
-        """As the twin, after a while; may meet a conflict."""
+        """As the store, after a while; may meet a conflict."""
         await self._process.latency()
         if self._process.strikes("db.conflict"):
             raise TransactionConflict("deadlock detected")
@@ -171,7 +244,14 @@ class NodeSession:
         seen.inserted.extend(
             (table, row) for table, rows in changes.inserts.items() for row in rows
         )
-        await self._session.write(changes)
+        await self._alive(self._session.write(changes))
+
+    async def _alive(self, answer: Awaitable[T]) -> T:
+        """The server's answer, if its process still lives to hear it."""
+        try:
+            return await answer
+        finally:
+            await self._process.forever()
 
     async def commit(self) -> None:
         """Commit; or be refused; or take effect, or not, while the answer is lost."""
@@ -212,8 +292,9 @@ class NodeSession:
             return
         database.sessions.discard(self)
         if applied:
-            await self._session.commit()
-            database.on_commit(self.commit_state)
+            await database.finish(self._session, self.commit_state)
+        elif self.limbo or not self._process.alive:
+            await database.cut(self._session)
         else:
             await self._session.rollback()
 
@@ -222,11 +303,11 @@ class NodeReads:
     """Reads between commands. Implements `PayoutReads`."""
 
     def __init__(self, database: Database, process: Process) -> None:
-        self._reads = MemoryReads(database.memory)
+        self._reads = database.reads
         self._process = process
 
     async def attempt_now(self, attempt_id: str) -> tuple[Attempt, str, datetime] | None:
-        """As the twin."""
+        """As the store."""
         await self._process.latency()
         if self._process.strikes("db.away"):
             raise OSError("no connection")
@@ -235,7 +316,7 @@ class NodeReads:
         return found
 
     async def inbox_body(self, provider: str, event_id: str) -> str | None:
-        """As the twin."""
+        """As the store."""
         await self._process.latency()
         if self._process.strikes("db.away"):
             raise OSError("no connection")

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
-from soak.loop import VirtualClock, VirtualLoop
+from soak.loop import VirtualClock
 from soak.swarm import Swarm
 from soak.tape import Tape
 
@@ -25,7 +25,7 @@ class Violation(Exception):
 class World:
     """One schedule's time, choices and record."""
 
-    def __init__(self, loop: VirtualLoop, tape: Tape, swarm: Swarm) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, tape: Tape, swarm: Swarm) -> None:
         self.loop = loop
         self.clock = VirtualClock(loop)
         self.tape = tape
