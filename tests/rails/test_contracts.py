@@ -29,6 +29,7 @@ def test_the_banks_promises() -> None:
     assert BANK.absence_is_proof
     assert BANK.definitive_codes == {
         *("AC01", "AC04", "AC06", "AG01", "AM03", "AM04", "BE04", "MD07", "RR04"),
+        "unauthorized",
     }
 
 
@@ -43,10 +44,10 @@ def test_the_offramps_promises() -> None:
     assert row.currencies == frozenset({"USDC"})
     assert row.definitive_codes == {
         *("account_invalid", "account_closed", "recipient_blocked", "compliance_rejected"),
-        "float_insufficient",
+        *("float_insufficient", "unauthorized"),
     }
-    assert row.retryable_codes == {"float_insufficient"}
-    assert {code for code, reason in row.reasons.items() if reason.ours} == {"float_insufficient"}
+    ours = {code for code, reason in row.reasons.items() if reason.ours}
+    assert row.retryable_codes == ours == {"float_insufficient", "unauthorized"}
 
 
 def test_pauses_between_sends_double() -> None:
@@ -72,9 +73,9 @@ def test_no_send_past_the_keys_life(seconds: float, lease_s: float, *, may: bool
 
 
 def test_our_own_empty_account_burns_no_retry() -> None:
-    """F90: AM04 is about our balance at the bank; the payout waits."""
-    assert BANK.retryable_codes == {"AM04"}
-    assert {code for code, reason in BANK.reasons.items() if reason.ours} == {"AM04"}
+    """F90: AM04 is about our balance at the bank; nor do our credentials: the payout waits."""
+    ours = {code for code, reason in BANK.reasons.items() if reason.ours}
+    assert BANK.retryable_codes == ours == {"AM04", "unauthorized"}
 
 
 def test_every_contract_is_consistent() -> None:

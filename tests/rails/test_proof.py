@@ -43,6 +43,13 @@ EXECUTED = Executed(provider_ref="bt_1", amount_minor=100, currency="EUR", cost_
 NOT_SENT = NotExecuted(code="not_sent", reason="connect_failed", retryable=True, sent=False)
 CLOSED = NotExecuted(code="AC04", reason="closed", retryable=False, sent=True)
 SHORT = NotExecuted(code="AM04", reason="short", retryable=False, sent=True)
+DOOR = NotExecuted(
+    code="unauthorized",
+    reason="The bank refused our credentials",
+    retryable=True,
+    ours=True,
+    sent=True,
+)
 ODD = NotExecuted(code="ZZ99", reason="odd", retryable=True, sent=True)
 
 
@@ -64,6 +71,9 @@ ODD = NotExecuted(code="ZZ99", reason="odd", retryable=True, sent=True)
         (NOT_SENT, "first", NOT_SENT),
         (NOT_SENT, "later", Unknown("no_proof_on_resend:not_sent")),
         (NOT_SENT, "conclusive", Unknown("no_proof_on_resend:not_sent")),
+        (DOOR, "first", DOOR),
+        (DOOR, "later", Unknown("no_proof_on_resend:unauthorized")),
+        (DOOR, "conclusive", Unknown("no_proof_on_resend:unauthorized")),
         (ODD, "first", Unknown("unlisted_code:ZZ99")),
         (ODD, "later", Unknown("no_proof_on_resend:ZZ99")),
         (ODD, "conclusive", Unknown("unlisted_code:ZZ99")),
@@ -72,7 +82,7 @@ ODD = NotExecuted(code="ZZ99", reason="odd", retryable=True, sent=True)
 def test_one_sends_outcome(outcome: Outcome, send: str, judged: Outcome) -> None:
     """F12, F14, F15: a "no" on a resend is proof only after the window of the sends before it.
 
-    That no byte of it left says nothing of those, ever.
+    That no byte of it left, or that it was turned away unread (F90), says nothing of those, ever.
     """
     first, conclusive = send == "first", send == "conclusive"
 
@@ -261,8 +271,14 @@ def test_what_the_offramps_inquiry_proves(
     ("outcome", "judged"),
     [
         (EXECUTED, EXECUTED),
-        (Executed(provider_ref="b", amount_minor=99, currency="EUR"), Unknown("amount_mismatch")),
-        (Executed(provider_ref="b", amount_minor=100, currency="USD"), Unknown("amount_mismatch")),
+        (
+            Executed(provider_ref="b", amount_minor=99, currency="EUR"),
+            Unknown("amount_mismatch", 99, "EUR"),
+        ),
+        (
+            Executed(provider_ref="b", amount_minor=100, currency="USD"),
+            Unknown("amount_mismatch", 100, "USD"),
+        ),
         (Accepted("bt_1"), Accepted("bt_1")),
         (CLOSED, CLOSED),
     ],

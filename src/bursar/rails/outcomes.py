@@ -46,9 +46,15 @@ class NotExecuted(
 
 
 class Unknown(msgspec.Struct, frozen=True, tag_field="outcome", tag="unknown"):
-    """It may have left, it may still leave. `reason` is a short stable token for people."""
+    """It may have left, it may still leave. `reason` is a short stable token for people.
+
+    `amount_minor` of `currency` is set where the provider speaks of another amount than asked: 0 if
+    that can't be told in our minor units, `currency` empty if we don't carry it.
+    """
 
     reason: str
+    amount_minor: int | None = None
+    currency: str = ""
 
 
 Outcome = Executed | Accepted | NotExecuted | Unknown

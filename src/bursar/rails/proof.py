@@ -58,13 +58,16 @@ def judge_submit(
     `conclusive`, of a later send, means that the window of every earlier one had closed before it
     began. Only then is a definitive code proof: had the provider taken the key before, it would
     have told how that stands, and what it had not taken by then it never will. While an earlier
-    send can still arrive, the code speaks for this send alone: `Unknown` (F12).
+    send can still arrive, the code speaks for this send alone: `Unknown` (F12). So does, at any
+    time, a code with which the order was not even read, such as that of refused credentials (F90).
     A code that the contract does not list is `Unknown` too (F14). The flags of a listed code come
     from the contract.
     """
     if not isinstance(outcome, NotExecuted):
         return outcome
-    if not (first_send or (conclusive and outcome.sent)):
+    entry = contract.reasons.get(outcome.code)
+    speaks_of_key = outcome.sent and not (entry is not None and entry.order_unread)
+    if not (first_send or (conclusive and speaks_of_key)):
         return Unknown(f"no_proof_on_resend:{outcome.code}")
     if not outcome.sent:
         return outcome
@@ -143,7 +146,7 @@ def as_instructed(outcome: Outcome, *, amount_minor: int, currency: str) -> Outc
         amount_minor,
         currency,
     ):
-        return Unknown("amount_mismatch")
+        return Unknown("amount_mismatch", outcome.amount_minor, outcome.currency)
     return outcome
 
 

@@ -128,9 +128,10 @@ def test_what_the_bank_cannot_be_told() -> None:
         (409, b'{"code":"key_reused"}', Unknown("key_reused")),
         (409, b"{}", Unknown("http_409_unreadable")),
         # F18: an answer about another transfer than ours
-        (201, wire(TRANSFER, amount=12_346), Unknown("amount_mismatch")),
-        (201, wire(TRANSFER, currency="USD"), Unknown("amount_mismatch")),
-        (201, wire(TRANSFER, status="accepted", amount=1), Unknown("amount_mismatch")),
+        (201, wire(TRANSFER, amount=12_346), Unknown("amount_mismatch", 12_346, "EUR")),
+        (201, wire(TRANSFER, currency="USD"), Unknown("amount_mismatch", 12_345, "USD")),
+        (201, wire(TRANSFER, currency="ZZZ"), Unknown("amount_mismatch", 0)),
+        (201, wire(TRANSFER, status="accepted", amount=1), Unknown("amount_mismatch", 1, "EUR")),
         (201, wire(TRANSFER, end_to_end_id="pa-other"), Unknown("key_mismatch")),
         # F14: words and shapes that the contract does not have
         (201, wire(TRANSFER, status="rejected"), Unknown("unlisted_status")),
@@ -152,7 +153,21 @@ def test_what_the_bank_cannot_be_told() -> None:
         (202, wire(TRANSFER), Unknown("http_202")),
         (301, b"", Unknown("http_301")),
         (400, wire(REJECTION), Unknown("http_400")),
-        (401, b'{"code":"unauthorized"}', Unknown("http_401")),
+        # F90: the bank's own word that it took no order; nobody else's
+        (
+            401,
+            b'{"code":"unauthorized"}',
+            NotExecuted(
+                code="unauthorized",
+                reason="The bank refused our credentials",
+                retryable=True,
+                ours=True,
+                sent=True,
+            ),
+        ),
+        (401, b'{"code":"forbidden"}', Unknown("http_401")),
+        (401, b"<html>", Unknown("http_401_unreadable")),
+        (403, b'{"code":"unauthorized"}', Unknown("http_403")),
         (404, NOT_FOUND, Unknown("http_404")),
         (429, b"", Unknown("http_429")),
         (500, wire(TRANSFER), Unknown("http_500")),
@@ -243,7 +258,8 @@ def test_only_a_listed_code_in_a_rejection_is_proof(status: int, body: bytes) ->
 
     if isinstance(outcome, NotExecuted):
         said = json.loads(body)
-        assert (status, said["status"]) == (422, "rejected")
+        door = (status, said["code"]) == (401, "unauthorized")
+        assert door or (status, said["status"]) == (422, "rejected")
         assert outcome.code == said["code"]
         assert outcome.code in BANK.definitive_codes
         assert outcome.sent

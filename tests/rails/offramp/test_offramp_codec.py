@@ -100,8 +100,8 @@ def test_one_spelling_per_amount(text: str) -> None:
         ({"status": "failed"}, Unknown("unlisted_code:")),
         ({"status": "failed", "code": "recipient_returned"}, Unknown("unlisted_code:")),
         ({"status": "refunded"}, Unknown("refunded")),
-        ({"amount": "1.000002"}, Unknown("amount_mismatch")),
-        ({"asset": "USDT"}, Unknown("amount_mismatch")),
+        ({"amount": "1.000002"}, Unknown("amount_mismatch", 1_000_002, "USDC")),
+        ({"asset": "USDT"}, Unknown("amount_mismatch", 0)),
         ({"amount": "1.0"}, Unknown("amount_unreadable")),
         ({"client_reference": KEY[::-1]}, Unknown("key_mismatch")),
         ({"sequence": True}, Unknown("http_200_unreadable")),
@@ -115,6 +115,23 @@ def test_what_an_answer_says(changes: dict[str, object], outcome: object) -> Non
     if outcome == Unknown("unlisted_code:"):
         outcome = Unknown(f"unlisted_code:{changes.get('code', '')}")
     assert said == outcome
+
+
+@pytest.mark.parametrize(
+    ("body", "proof"),
+    [
+        (b'{"code":"unauthorized"}', True),
+        (b'{"code":"forbidden"}', False),
+        (b'{"code":"unauthorized"', False),
+    ],
+)
+def test_refused_credentials(body: bytes, *, proof: bool) -> None:
+    """F90: the off-ramp's own 401 took no order, and the cause is ours."""
+    said = decode_submit(401, body, INSTRUCTION, OFFRAMP)
+
+    assert isinstance(said, NotExecuted) == proof
+    if isinstance(said, NotExecuted):
+        assert (said.code, said.ours, said.retryable) == ("unauthorized", True, True)
 
 
 def test_a_refund_that_an_inquiry_tells() -> None:

@@ -32,6 +32,7 @@ from bursar.rails.strict_json import Unreadable, decode_object, plain_text
 
 _OK: Final = 200
 _CREATED: Final = 201
+_UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _UNPROCESSABLE: Final = 422
@@ -96,6 +97,8 @@ def decode_submit(
             return _refused(decode_object(body, _Rejection), instruction.key, contract)
         if status == _CONFLICT and decode_object(body, _Error).code == "key_reused":
             return Unknown("key_reused")
+        if status == _UNAUTHORIZED and decode_object(body, _Error).code == "unauthorized":
+            return listed("unauthorized", "", contract)
     except Unreadable:
         return Unknown(f"http_{status}_unreadable")
     return Unknown(f"http_{status}")
@@ -116,11 +119,14 @@ def decode_inquiry(status: int, body: bytes, key: str, contract: Contract) -> In
 def _taken(transfer: _Transfer, instruction: PayoutInstruction, contract: Contract) -> Outcome:
     if transfer.end_to_end_id != instruction.key:
         return Unknown("key_mismatch")
-    own = currency(instruction.currency)
+    try:
+        own = currency(transfer.currency)
+    except UnknownCurrency:
+        return Unknown("amount_mismatch", 0)
     amount = contract.from_provider_minor(transfer.amount, own)
     cost = contract.from_provider_minor(transfer.cost, own)
-    if (amount, transfer.currency) != (instruction.amount_minor, instruction.currency):
-        return Unknown("amount_mismatch")
+    if (amount, own.code) != (instruction.amount_minor, instruction.currency):
+        return Unknown("amount_mismatch", amount or 0, own.code)
     if cost is None:
         return Unknown("cost_not_representable")
     match transfer.status:

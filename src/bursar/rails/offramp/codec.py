@@ -34,6 +34,7 @@ ASSET: Final = "USDC"
 
 _OK: Final = 200
 _ACCEPTED: Final = 202
+_UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _UNPROCESSABLE: Final = 422
@@ -119,6 +120,8 @@ def decode_submit(
             return _refused(decode_object(body, _Rejection), instruction.key, contract)
         if status == _CONFLICT and decode_object(body, _Error).code == "reference_reused":
             return Unknown("key_reused")
+        if status == _UNAUTHORIZED and decode_object(body, _Error).code == "unauthorized":
+            return listed("unauthorized", "", contract)
     except Unreadable:
         return Unknown(f"http_{status}_unreadable")
     return Unknown(f"http_{status}")
@@ -142,8 +145,10 @@ def _taken(payout: _Payout, instruction: PayoutInstruction, contract: Contract) 
     told = _amounts(payout)
     if told is None:
         return Unknown("amount_unreadable")
-    if (told.amount, payout.asset) != (instruction.amount_minor, instruction.currency):
-        return Unknown("amount_mismatch")
+    if payout.asset != ASSET:
+        return Unknown("amount_mismatch", 0)
+    if told.amount != instruction.amount_minor:
+        return Unknown("amount_mismatch", told.amount, ASSET)
     match payout.status:
         case "processing":
             return Accepted(payout.payout_id)

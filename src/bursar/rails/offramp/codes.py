@@ -20,6 +20,13 @@ _DEFINITIVE: Final = (
         retryable=True,
         ours=True,
     ),
+    Reason(
+        "unauthorized",
+        "The off-ramp refused our credentials",
+        retryable=True,
+        ours=True,
+        order_unread=True,
+    ),
 )
 
 REASONS: Final[Mapping[str, Reason]] = MappingProxyType({r.code: r for r in _DEFINITIVE})
