@@ -32,6 +32,10 @@ class Truth:
     debits: tuple[Line, ...]
     "Executions. More than one under a key is a double execution."
     returns: tuple[Line, ...]
+    known: bool
+    "Whether the provider has the order in its books."
+    stuck: bool
+    "Whether it will be pending for ever."
 
 
 class Provider(Protocol):
@@ -109,9 +113,12 @@ class _Built:
 
     def truth(self, key: str) -> Truth:
         lines = self._processor.lines_of(key)
+        transfer = self._store.find(key)
         return Truth(
             tuple(line for line in lines if line.kind == "debit"),
             tuple(line for line in lines if line.kind == "return"),
+            known=transfer is not None,
+            stuck=transfer is not None and transfer.stuck,
         )
 
     def fired(self) -> Counter[str]:

@@ -97,7 +97,7 @@ def test_the_window_is_obeyed_by_all_but_worse(name: str, knob: str) -> None:
     else:
         assert all(late <= window_ms + resent_ms for late in executed)
     nothing = {"decline", "decline_later", "insufficient_funds", "timeout_not_executed"}
-    nothing |= {"lost", "error_not_executed"}
+    nothing |= {"lost", "error_not_executed", "stuck", "credentials"}
     assert bool(executed) == (knob not in nothing)
 
 
@@ -189,7 +189,7 @@ def test_another_amount_or_currency(name: str, knob: str) -> None:
 
     async def scenario() -> None:
         async with Desk(name, {knob: 1}) as desk:
-            for number in range(6):
+            for number in range(12):
                 key = desk.key(number)
                 told = (await desk.pay(key)).json
                 await asyncio.sleep(1)
@@ -199,10 +199,52 @@ def test_another_amount_or_currency(name: str, knob: str) -> None:
                 )
                 assert told[unit] == debit.currency
                 if knob == "wrong_amount":
-                    assert debit.amount != 12345
+                    amounts.add(debit.amount)
                     assert str(debit.amount) in str(told["amount"]).replace(".", "")
                 else:
                     assert debit.currency == {"bank": "USD", "offramp": "USDT"}[name]
+
+    amounts: set[int] = set()
+    run(scenario())
+    if knob == "wrong_amount":
+        assert 12345 not in amounts
+        assert min(amounts) < 12345 < max(amounts)
+
+
+@both
+def test_stuck(name: str) -> None:
+    """F9: taken, and never heard of again."""
+    pending = {"bank": "pending", "offramp": "processing"}[name]
+
+    async def scenario() -> None:
+        async with Desk(name, {"stuck": 1, "accept_async": 0}) as desk:
+            key = desk.key(1)
+            assert (await desk.pay(key)).status in {201, 202}
+            await asyncio.sleep(100_000)
+            assert (await desk.inquire(key)).json["status"] == pending
+            truth = desk.provider.truth(key)
+            assert (truth.known, truth.stuck, truth.debits) == (True, True, ())
+
+    run(scenario())
+
+
+@both
+def test_expired_credentials(name: str) -> None:
+    """F90: every request is refused, nothing is taken; afterwards all goes as ever."""
+
+    async def scenario() -> None:
+        async with Desk(name, {"credentials": 1}) as desk:
+            key = desk.key(1)
+            for answered in (await desk.pay(key), await desk.inquire(key)):
+                assert (answered.status, answered.json["code"]) == (401, "unauthorized")
+            await asyncio.sleep(10)
+            truth = desk.provider.truth(key)
+            assert (truth.known, truth.stuck, truth.debits) == (False, False, ())
+            desk.provider.knobs = Desk(name).provider.knobs
+            assert (await desk.pay(key)).status in {201, 202}
+            await asyncio.sleep(10)
+            assert desk.provider.truth(key).known
+            assert len(desk.provider.truth(key).debits) == 1
 
     run(scenario())
 

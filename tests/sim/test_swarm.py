@@ -74,6 +74,8 @@ async def check_truth(desk: Desk, knobs: Mapping[str, float], began_ms: int) -> 
             assert status in {"returned", "refunded", "failed"}
         elif truth.debits:
             assert status in paid
+        elif truth.stuck:
+            assert status in {"pending", "processing"}
         else:
             assert status in {"rejected", "failed", "not_found"}
 

@@ -67,7 +67,7 @@ class Face:
         async def guarded(request: Request) -> Response:
             given = request.headers.get("authorization", "").encode("latin-1")
             if not hmac.compare_digest(given, self._credential):
-                return _json(401, problem("unauthorized", "The API key is missing or wrong"))
+                return _unauthorized()
             try:
                 return await endpoint(request)
             except BadRequest as error:
@@ -86,6 +86,8 @@ class Face:
         correlation_id = parse_correlation(request.headers.get("x-correlation-id"))
         keys = request.headers.getlist("idempotency-key")
         order = self._wire.parse_order(await _body(request), keys, correlation_id)
+        if self._processor.forgets_us(order.key):
+            return _unauthorized()
         decision = await self._processor.submit(order)
         knobs = self._processor.knobs
         if isinstance(decision, Lost) or (
@@ -113,7 +115,10 @@ class Face:
         return _json(status, body, correlation_id, fault=reply.fault)
 
     async def _inquire(self, request: Request) -> Response:
-        inquired = self._processor.inquire(self._wire.parse_key(request.path_params["key"]))
+        key = self._wire.parse_key(request.path_params["key"])
+        if self._processor.forgets_us(key):
+            return _unauthorized()
+        inquired = self._processor.inquire(key)
         if inquired.fault is Fault.ERROR:
             return self._failing(503)
         if inquired.body is None:
@@ -156,6 +161,10 @@ class Face:
 
     async def _internal_error(self, _request: Request, _error: Exception) -> Response:
         return self._failing(500)
+
+
+def _unauthorized() -> Response:
+    return _json(401, problem("unauthorized", "The API key is missing or wrong"))
 
 
 async def _health(_request: Request) -> Response:

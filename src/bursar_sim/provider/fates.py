@@ -109,6 +109,8 @@ class _New:
             code = pick(self.rules.terms.declines, self.draws.reason)
             planned = (Planned(Step.REJECT, self._settle_at()),)
             return self._taken(replace(transfer, plan=planned, code=code), fired)
+        if self._fires("stuck"):
+            return self._taken(transfer, (*fired, "stuck"))
         transfer, mistakes = self._mistaken(transfer)
         transfer, when = self._timed(transfer)
         fired += mistakes + when
@@ -192,10 +194,7 @@ class _New:
     def _mistaken(self, transfer: Transfer) -> tuple[Transfer, tuple[str, ...]]:
         fired: tuple[str, ...] = ()
         if self._fires("wrong_amount"):
-            part = self._fraction("wrong_amount_by")
-            other = transfer.amount + 1 if part < _HALF else int(transfer.amount * 2 * part) + 2
-            if other > AMOUNT_MAX:
-                other = transfer.amount - 1
+            other = _other_amount(transfer.amount, self._fraction("wrong_amount_by"))
             transfer = replace(transfer, amount=other)
             fired += ("wrong_amount",)
         if self._fires("wrong_currency"):
@@ -281,6 +280,18 @@ def _reply(
         error_status=_error(rules, arrival) if fault is Fault.ERROR else 500,
     )
     return reply, (() if name is None else (name,)) + (("slow",) if slow else ())
+
+
+def _other_amount(amount: int, part: float) -> int:
+    """One unit less or more, or any amount up to twice as much; `part` is in [0, 1)."""
+    if part < _HALF / 2 and amount > 1:
+        return amount - 1
+    if part < _HALF and amount < AMOUNT_MAX:
+        return amount + 1
+    other = 1 + int(2 * amount * (2 * part - 1))
+    if other != amount and other <= AMOUNT_MAX:
+        return other
+    return amount - 1 if amount > 1 else amount + 1
 
 
 def _error(rules: Rules, arrival: str) -> int:

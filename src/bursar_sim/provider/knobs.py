@@ -68,12 +68,14 @@ class Knobs:
     "With `timeout_executed`: executed only up to so long after, and unknown to inquiry till then."
     late: float = 0.0
     "Executed at any time within the window, and unknown to inquiry till then."
+    stuck: float = 0.0
+    "Taken, and pending for ever: never executed, never rejected."
     worse: float = 0.0
     "Against the contract: executed after the window; silent and unknown to inquiry till then."
     worse_s: float = 5.0
     "How long after the window at most."
     wrong_amount: float = 0.0
-    "Another amount is executed, and told."
+    "Another amount is executed, smaller or larger, and told."
     wrong_currency: float = 0.0
     "Another currency is executed, and told."
     double: float = 0.0
@@ -90,6 +92,8 @@ class Knobs:
     "Of the returned: come back in two parts."
 
     # What its sender hears.
+    credentials: float = 0.0
+    "Of the orders and inquiries: a 401, as if our credentials had expired. Nothing is taken."
     lost: float = 0.0
     "This arrival is lost: no answer. The next under the same key may get through."
     error_not_executed: float = 0.0

@@ -104,6 +104,11 @@ class Transfer:
         """When its next step is due."""
         return self.plan[0].at_ms if self.plan else None
 
+    @property
+    def stuck(self) -> bool:
+        """Whether it is pending, and nothing will happen to it any more."""
+        return self.status is Status.PENDING and not self.plan
+
     def hidden(self, now_ms: int) -> bool:
         """Whether inquiry says "not found" of it."""
         return self.hidden_until is not None and now_ms < self.hidden_until

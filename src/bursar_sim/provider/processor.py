@@ -67,6 +67,7 @@ class Processor:
         self._orders: list[tuple[Order, asyncio.Future[Decision]]] = []
         self._delivered: list[int] = []
         self._inquiries: Counter[str] = Counter()
+        self._requests: Counter[str] = Counter()
         self._flush_due = False
         self._next_due: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -114,6 +115,17 @@ class Processor:
             self.fired["stale"] += 1
             return Inquired(transfer.stale, fault)
         return Inquired(self._wire.status_body(transfer), fault)
+
+    def forgets_us(self, key: str) -> bool:
+        """Whether this request about a key meets credentials that are taken for expired."""
+        rate = self.knobs.credentials
+        if rate <= 0:
+            return False
+        subject = f"{key}!{self._requests[key]}"
+        self._requests[key] += 1
+        expired = fires(rate, self._seed, "credentials", subject)
+        self.fired["credentials"] += expired
+        return expired
 
     def lines_of(self, key: str) -> list[Line]:
         """The statement's lines about a key."""
