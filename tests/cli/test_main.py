@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,20 @@ def test_what_goes_wrong_is_told_without_a_traceback(
     assert done.returncode == code
     assert line in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_api_whose_port_is_in_use_says_so(tmp_path: Path) -> None:
+    """One line, and nothing of the server's own."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = bursar("api", "--data-dir", str(tmp_path), BURSAR_API_PORT=str(port))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"bursar: port {port} on 127.0.0.1 is taken by another program;"
+        " choose another with BURSAR_API_PORT\n"
+    )
 
 
 def test_a_bad_file_lists_its_faults(tmp_path: Path) -> None:

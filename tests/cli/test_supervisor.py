@@ -115,7 +115,8 @@ async def test_a_stopped_child_takes_its_own_children_along(tmp_path: Path) -> N
 
 
 async def test_a_child_that_cannot_start_says_why(tmp_path: Path) -> None:
-    """The end of its log is what the person sees."""
+    """The end of its log is what the person sees, and nothing of earlier starts."""
+    (tmp_path / "child0.log").write_text("no such callback\n")
     made, _ = supervisor(tmp_path, "raise SystemExit('no such knob')", healthy=never)
     with pytest.raises(CommandRefused) as refused:
         await made.start()

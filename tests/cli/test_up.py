@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from bursar.cli.data_dir import DataDirLock, log_tail, prepare_log, write_demo_file
+from bursar.cli.doctor import examine
 from bursar.cli.errors import CommandRefused
-from bursar.cli.ports import answers_healthy, port_fault
+from bursar.cli.ports import answers_healthy, bursar_on, port_fault
 from bursar.cli.up import (
     SimOptions,
     banner,
@@ -110,6 +111,40 @@ def test_one_port_for_two_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CommandRefused) as refused:
         up(load_settings(data_dir=tmp_path, api_port=port, sim_port=port), SimOptions())
     assert refused.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "who"),
+    [
+        (b'{"status": "ok", "database": "ok"}', "an API of Bursar"),
+        (b'{"type": "urn:bursar:error:unavailable", "status": 503}', "an API of Bursar"),
+        (b'{"status": "ok"}', "a simulated bank"),
+        (b'{"status": "up"}', None),
+        (b"[]", None),
+        (b"\xff", None),
+    ],
+)
+async def test_who_uses_a_port_is_told(body: bytes, who: str | None, unused_tcp_port: int) -> None:
+    """By what it says of its health; another program is no `bursar up`."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", unused_tcp_port)
+    settings = load_settings(api_port=unused_tcp_port)
+    async with server:
+        assert await asyncio.to_thread(bursar_on, "127.0.0.1", unused_tcp_port) == who
+        findings = await asyncio.to_thread(examine, settings)
+    (found,) = [finding for finding in findings if finding.subject == "api"]
+    assert (found.verdict, found.detail) == (
+        ("note", f"port {unused_tcp_port} on 127.0.0.1 is taken by another program")
+        if who is None
+        else ("ok", f"{who} runs on port {unused_tcp_port} of 127.0.0.1")
+    )
+    assert await asyncio.to_thread(bursar_on, "127.0.0.1", unused_tcp_port) is None
 
 
 async def test_health_is_asked_and_never_raises(unused_tcp_port: int) -> None:

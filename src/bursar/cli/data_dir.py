@@ -66,11 +66,11 @@ def prepare_log(path: Path) -> None:
             path.replace(path.with_suffix(".log.old"))
 
 
-def log_tail(path: Path) -> str:
-    """The end of a log for a message; empty if there is none."""
+def log_tail(path: Path, *, since: int = 0) -> str:
+    """The end of a log for a message, of what was written from byte `since` on; may be empty."""
     try:
         with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+            stream.seek(max(since, path.stat().st_size - LOG_TAIL_BYTES))
             return stream.read().decode("utf-8", "replace").strip()
     except OSError:
         return ""

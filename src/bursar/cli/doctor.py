@@ -7,10 +7,10 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-from bursar.cli.ports import port_fault
+from bursar.cli.ports import bursar_on, port_fault
 from bursar.db.binaries import choose_binaries, system_binaries, wheel_binaries
 from bursar.db.errors import PostgresNotFound
-from bursar.settings import SANDBOX_SECRETS, Settings, api_problems, worker_problems
+from bursar.settings import SANDBOX_SECRETS, Settings, api_problems, reachable, worker_problems
 
 _PYTHON_MIN: Final = (3, 11)
 _DISK_FREE_MIN: Final = 1 << 30
@@ -71,15 +71,19 @@ def _data_dir(settings: Settings) -> Finding:
 
 
 def _ports(settings: Settings) -> list[Finding]:
+    """A port in use is fine if it is Bursar that uses it."""
     findings = []
     for name, host, port in (
         ("api", settings.api_host, settings.api_port),
         ("sim", settings.sim_host, settings.sim_port),
     ):
         fault = port_fault(host, port)
-        taken = f"{fault} (fine if that is a running `bursar up`)"
-        detail = taken if fault else f"port {port} on {host} is free"
-        findings.append(Finding("note" if fault else "ok", name, detail))
+        if fault is None:
+            findings.append(Finding("ok", name, f"port {port} on {host} is free"))
+        elif (ours := bursar_on(reachable(host), port)) is not None:
+            findings.append(Finding("ok", name, f"{ours} runs on port {port} of {host}"))
+        else:
+            findings.append(Finding("note", name, fault))
     return findings
 
 

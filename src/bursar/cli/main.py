@@ -133,8 +133,14 @@ def api(data_dir: DataDir = None) -> None:
     """Run one API process."""
     _hold_lifeline()
     from bursar import bootstrap
+    from bursar.cli.ports import port_fault
+    from bursar.settings import api_problems
 
-    bootstrap.serve_api(_settings(data_dir=data_dir))
+    settings = _settings(data_dir=data_dir)
+    fault = port_fault(settings.api_host, settings.api_port)
+    if fault and not api_problems(settings):
+        raise CommandRefused(f"{fault}; choose another with BURSAR_API_PORT")
+    bootstrap.serve_api(settings)
 
 
 @app.command()

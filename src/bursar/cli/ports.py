@@ -1,12 +1,15 @@
-"""Whether a TCP port is free, and whether a server on it is healthy."""
+"""Whether a TCP port is free, and who serves on it: healthy or not, ours or not."""
 
 import asyncio
 import errno
+import json
 import socket
 from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from typing import Final
 
 _PROBE_S: Final = 2.0
+_HEALTH_BYTES_MAX: Final = 4_096
 
 
 def port_fault(host: str, port: int) -> str | None:
@@ -22,6 +25,23 @@ def port_fault(host: str, port: int) -> str | None:
                 return f"port {port} on {host} is taken by another program"
             return f"port {port} on {host} cannot be used: {error.strerror or error}"
     return None
+
+
+def bursar_on(host: str, port: int) -> str | None:
+    """What of Bursar answers there, as `/health` tells: an API, a simulated bank, or None."""
+    connection = HTTPConnection(host, port, timeout=_PROBE_S)
+    try:
+        connection.request("GET", "/health")
+        said = json.loads(connection.getresponse().read(_HEALTH_BYTES_MAX))
+    except (OSError, HTTPException, ValueError, RecursionError):
+        return None
+    finally:
+        connection.close()
+    if not isinstance(said, dict):
+        return None
+    if "database" in said or str(said.get("type")).startswith("urn:bursar:"):
+        return "an API of Bursar"
+    return "a simulated bank" if said == {"status": "ok"} else None
 
 
 async def answers_healthy(host: str, port: int, path: str = "/health") -> bool:

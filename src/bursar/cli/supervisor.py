@@ -55,6 +55,7 @@ class Child:
         self.spec = spec
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
+        self._log_start = 0
 
     @property
     def pid(self) -> int | None:
@@ -66,6 +67,7 @@ class Child:
         """Run the command, its output appended to the log. Raises `OSError` if it cannot run."""
         prepare_log(self.spec.log)
         with self.spec.log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *self.spec.command,
                 stdin=subprocess.DEVNULL,
@@ -88,7 +90,7 @@ class Child:
                 what = f"ended with {code}" if code is not None else "does not answer"
                 raise CommandRefused(
                     f"{self.spec.name} {what}; the end of {self.spec.log}:",
-                    log_tail(self.spec.log),
+                    log_tail(self.spec.log, since=self._log_start),
                 )
             await self._clock.sleep(_HEALTHY_POLL_S)
 
