@@ -125,8 +125,9 @@ class Resolution(_Answer):
 class Alert(_Answer):
     """What a human must look at. `subject_id` is a payout, an account, or a provider's event.
 
-    The `amount` of a `merchant_owes` is what is owed now. `closed_by` is a person, or whoever
-    caused its end.
+    `amount` is the money that somebody must account for, 0 where nobody knows it; of a
+    `merchant_owes` what is owed now. `detail` has the facts in words: providers, keys, references,
+    other amounts. `closed_by` is a person, or whoever caused its end.
     """
 
     id: str

@@ -29,7 +29,11 @@ def open_incident(
     currency: str = "",
     detail: str = "",
 ) -> None:
-    """Record that a human must look at `subject_id`; commits with its cause or not at all."""
+    """Record that a human must look at `subject_id`; commits with its cause or not at all.
+
+    `amount` is the money that somebody must account for. `detail` has the facts that a person
+    needs, in words; nothing secret, and no account of a payee.
+    """
     incident = Incident(
         id=ws.ids.new("inc"),
         merchant_id=entry.merchant_id,
@@ -66,8 +70,15 @@ def keep_incident(
     standing = next((row for row in open_incidents(ws, subject_id) if row.kind == kind), None)
     if standing is None:
         if amount:
+            # Without the amount, which moves while the incident is open.
             open_incident(
-                ws, entry, kind=kind, subject_id=subject_id, amount=amount, currency=currency
+                ws,
+                entry,
+                kind=kind,
+                subject_id=subject_id,
+                amount=amount,
+                currency=currency,
+                detail=f"Since {entry.kind} of {entry.subject_id}. The amount is what is left now.",
             )
     elif not amount:
         close_incident(ws, standing, entry=entry, note="Nothing is left of it.")

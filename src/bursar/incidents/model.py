@@ -12,9 +12,11 @@ MERCHANT_OWES: Final = "merchant_owes"
 
 
 class Incident(Row, frozen=True):
-    """`amount` is in minor units of `currency`, 0 where none is at stake.
+    """`amount`, minor units of `currency`, is the money that somebody must account for.
 
-    What it is about never changes. `amount` follows its cause while the incident is open.
+    It is what left, may have left, came back or is owed without an explanation; 0 where nobody
+    knows an amount. Other amounts, and who said what, stand in `detail`, in words.
+    What it is about never changes. Of a debt `amount` follows the balance, while it is open.
     `assigned_to` is a person; `closed_by` too, or who caused the end.
     """
 

@@ -106,9 +106,21 @@ def _left_late(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact) -> 
         entry = remark(ws, payout, "payout.paid_again", note)
         again = _set(payout, updated_at=ws.now, **changes)
         ws.update(PAYOUTS, again)
-    _report(ws, entry, payout, "possible_double_execution")
+    _report(ws, entry, payout, "possible_double_execution", detail=_rivals(ws, attempt, fact))
     recipes.payout_paid_again(ws, entry, again, cost=fact.cost)
     return again
+
+
+def _rivals(ws: WorkingSet, attempt: Attempt, fact: Fact) -> str:
+    others = ", ".join(
+        f"{other.provider} {other.provider_key} ({other.state}, {other.provider_ref})"
+        for other in ws.children(ATTEMPTS_OF_PAYOUT, attempt.payout_id)
+        if other.id != attempt.id and (other.state in OPEN_ATTEMPT or other.state in PAID_STATES)
+    )
+    return (
+        f"{attempt.provider} paid under the key {attempt.provider_key}, as {fact.provider_ref}. "
+        f"Other attempts, by provider and key, that paid or may pay: {others or 'none'}."
+    )
 
 
 def _came_back(
@@ -160,27 +172,67 @@ def _contradicted(ws: WorkingSet, payout: Payout, attempt: Attempt, after: Stand
     Where the provider's order says which came last, there is nothing to ask.
     """
     entry = remark(ws, payout, "attempt.contradicted", {"attempt": attempt.id})
-    _report(ws, entry, payout, "paid_and_failed")
+    facts = ws.children(FACTS_OF_ATTEMPT, attempt.id)
+    codes = sorted({fact.code or "no code" for fact in facts if fact.kind == AttemptState.FAILED})
+    _report(
+        ws,
+        entry,
+        payout,
+        "paid_and_failed",
+        detail=(
+            f"{attempt.provider} says of the key {attempt.provider_key} that it paid, under "
+            f"{attempt.provider_ref}, and that it failed, with {', '.join(codes)}. "
+            "It counts as paid."
+        ),
+    )
     if after.contradicted:
         ws.update(ATTEMPTS, _set(ws.get(ATTEMPTS, attempt.id), inquire_at=ws.now))
 
 
 def _refused(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact, excess: int) -> None:
     """More came back than had left, or nothing: what is beyond the amount is not booked (F80)."""
+    booked = stands(ws, attempt).returned
     note = {"attempt": attempt.id, "amount": excess, "return_id": fact.item}
     entry = remark(ws, payout, "payout.return_refused", note)
-    _report(ws, entry, payout, "return_exceeds_settled", amount=excess)
+    _report(
+        ws,
+        entry,
+        payout,
+        "return_exceeds_settled",
+        amount=excess,
+        detail=(
+            f"{attempt.provider} told a return of {fact.amount} {attempt.currency} of the key "
+            f"{attempt.provider_key}, {fact.item}; {excess} of it are not booked. Of the attempt's "
+            f"{attempt.amount}, {booked} are booked as returned. Amounts are in minor units."
+        ),
+    )
 
 
 def _second_reference(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact) -> None:
     """One attempt, two transfers at the provider: the first counts, a person looks (F17)."""
     note = {"attempt": attempt.id, "provider_reference": fact.provider_ref}
     entry = remark(ws, payout, "attempt.second_reference", note)
-    _report(ws, entry, payout, "second_reference")
+    _report(
+        ws,
+        entry,
+        payout,
+        "second_reference",
+        detail=(
+            f"{attempt.provider} paid the key {attempt.provider_key} under "
+            f"{attempt.provider_ref}, and also under {fact.provider_ref}. "
+            "The books have the first."
+        ),
+    )
 
 
 def _report(
-    ws: WorkingSet, entry: JournalEntry, payout: Payout, kind: str, *, amount: int | None = None
+    ws: WorkingSet,
+    entry: JournalEntry,
+    payout: Payout,
+    kind: str,
+    *,
+    detail: str,
+    amount: int | None = None,
 ) -> None:
     open_incident(
         ws,
@@ -189,4 +241,5 @@ def _report(
         subject_id=payout.id,
         amount=payout.amount if amount is None else amount,
         currency=payout.currency,
+        detail=detail,
     )

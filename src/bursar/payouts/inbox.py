@@ -23,7 +23,7 @@ from bursar.payouts.model import (
     ProviderKey,
 )
 from bursar.payouts.outcomes import Returned, Told, learn, learn_denial, learn_return
-from bursar.payouts.silence import MISMATCH, ask_now, freeze
+from bursar.payouts.silence import MISMATCH, Instead, ask_now, freeze
 from bursar.payouts.steps import remark
 from bursar.rails.outcomes import Accepted, Executed
 from bursar.rails.port import EventKind, ProviderEvent
@@ -115,9 +115,7 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         told = Told("webhook", self.retry_delay)
         if self._is_foreign(attempt):
             self._remark(ws, payout, attempt, MISMATCH)
-            attempt = freeze(
-                ws, payout, attempt, amount=event.amount_minor, currency=event.currency
-            )
+            attempt = freeze(ws, payout, attempt, self._instead())
             ask_now(ws, attempt)
             return "evidence"
         if event.kind == EventKind.RETURNED:
@@ -150,6 +148,9 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         amount = self.event.amount_minor if paid else attempt.amount
         return (amount, self.event.currency) != (attempt.amount, attempt.currency)
 
+    def _instead(self) -> Instead:
+        return Instead(self.event.amount_minor, self.event.currency, self.event.provider_ref)
+
     def _outcome(self) -> Accepted | Executed:
         event = self.event
         if event.kind == EventKind.ACCEPTED:
@@ -175,20 +176,18 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         )
 
     def _unmatched(self, ws: WorkingSet, stored: InboxEvent) -> None:
-        _put_off(
-            ws,
-            stored,
-            "unmatched",
-            amount=self.event.amount_minor,
-            currency=self.event.currency,
-        )
+        _put_off(ws, stored, "unmatched", self.event)
 
 
 class DeferEvent(CommandBase, frozen=True, kw_only=True):
-    """Put off an event that could not be applied; after enough tries, a human looks at it."""
+    """Put off an event that could not be applied; after enough tries, a human looks at it.
+
+    `event` is what it says, None if it could not be read.
+    """
 
     provider: str
     event_id: str
+    event: ProviderEvent | None = None
 
     def needs(self, _peeked: Peeked) -> Needs:
         """The event."""
@@ -198,12 +197,16 @@ class DeferEvent(CommandBase, frozen=True, kw_only=True):
         """Nothing, if it was applied meanwhile."""
         stored = ws.get(INBOX, (self.provider, self.event_id))
         if not stored.result:
-            _put_off(ws, stored, "dead_letter")
+            _put_off(ws, stored, "dead_letter", self.event)
 
 
-def _put_off(
-    ws: WorkingSet, stored: InboxEvent, result: str, *, amount: int = 0, currency: str = ""
-) -> None:
+_WHY = {
+    "unmatched": "That is no key of ours.",
+    "dead_letter": "It could not be applied; the log says why.",
+}
+
+
+def _put_off(ws: WorkingSet, stored: InboxEvent, result: str, event: ProviderEvent | None) -> None:
     """Try again after a doubling pause; at the last try, close the event with an incident."""
     tries = stored.tries + 1
     if tries < TRIES_MAX:
@@ -217,6 +220,16 @@ def _put_off(
         entry,
         kind=f"{result}_event",
         subject_id=stored.event_id,
-        amount=amount,
-        currency=currency,
+        amount=0 if event is None else event.amount_minor,
+        currency="" if event is None else event.currency,
+        detail=f"{_says(stored, event)} {_WHY[result]} It was tried {tries} times.",
+    )
+
+
+def _says(stored: InboxEvent, event: ProviderEvent | None) -> str:
+    if event is None:
+        return f"{stored.provider} sent an event that can't be read."
+    return (
+        f"{stored.provider} says {event.kind} of the key {event.provider_key}, under "
+        f"{event.provider_ref}: {event.amount_minor} {event.currency}, in minor units."
     )

@@ -210,6 +210,7 @@ async def apply_event(jobs: Jobs, inbox_key: str) -> None:
     body = await jobs.reads.inbox_body(provider, event_id)
     if body is None:
         return
+    event = None
     try:
         event = jobs.verifiers[provider].parse(body.encode())
         apply = ApplyEvent(
@@ -225,7 +226,7 @@ async def apply_event(jobs: Jobs, inbox_key: str) -> None:
         # It is put behind the others, and in the end before a human: it must not block them (F45).
         log.exception("event_not_applied", inbox_key=inbox_key)
         await jobs.engine.submit(
-            DeferEvent(origin=jobs.origin, provider=provider, event_id=event_id)
+            DeferEvent(origin=jobs.origin, provider=provider, event_id=event_id, event=event)
         )
 
 

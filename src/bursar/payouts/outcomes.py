@@ -25,7 +25,7 @@ from bursar.payouts.model import (
     Fact,
     Payout,
 )
-from bursar.payouts.silence import ask_now, inquire_after, is_frozen, stay_unknown
+from bursar.payouts.silence import Instead, ask_now, inquire_after, is_frozen, stay_unknown
 from bursar.payouts.steps import move, release
 from bursar.rails.outcomes import Accepted, Executed, NotExecuted, Outcome, Unknown
 from bursar.rails.proof import retry_elsewhere
@@ -72,9 +72,10 @@ def learn(ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Outcome, to
             return _accepted(ws, payout, attempt, outcome, told)
         case NotExecuted():
             return _not_executed(ws, payout, attempt, outcome, told)
-        case Unknown(reason):
+        case Unknown(reason, amount, currency):
             if attempt.state in OPEN_ATTEMPT:
-                stay_unknown(ws, payout, attempt, reason, source=told.source)
+                instead = Instead(amount or 0, currency, attempt.provider_ref)
+                stay_unknown(ws, payout, attempt, reason, source=told.source, instead=instead)
             return attempt.state in OPEN_ATTEMPT
         case _:
             assert_never(outcome)

@@ -23,6 +23,24 @@ UNPROVEN = "unproven"
 MISMATCH = "amount_mismatch"
 
 
+class Instead(msgspec.Struct, frozen=True):
+    """What the provider speaks of, where that is not what was asked: minor units of `currency`.
+
+    0 or no currency: it can't be told in units that we carry. `reference` is its name of it.
+    """
+
+    amount: int
+    currency: str
+    reference: str | None
+
+    def is_known(self) -> bool:
+        """Whether it is an amount that we can tell."""
+        return self.amount > 0 and bool(self.currency)
+
+
+_UNTOLD = Instead(0, "", None)
+
+
 def inquire_after(inquiries: int) -> timedelta:
     """The pause before inquiry number `inquiries` + 1: doubling from 1 s up to 60 s."""
     doublings = min(inquiries, 10)
@@ -39,10 +57,8 @@ def is_frozen(attempt: Attempt) -> bool:
     return attempt.reason == MISMATCH
 
 
-def freeze(
-    ws: WorkingSet, payout: Payout, attempt: Attempt, *, amount: int, currency: str
-) -> Attempt:
-    """Take note, once, that the provider speaks of `amount` `currency`, which nobody asked for.
+def freeze(ws: WorkingSet, payout: Payout, attempt: Attempt, instead: Instead) -> Attempt:
+    """Take note, once, that the provider speaks of another amount or currency than asked.
 
     A payout that waits to be sent again waits no longer: people must look first.
     """
@@ -58,14 +74,32 @@ def freeze(
         remark(ws, payout, "attempt.mismatch", {"attempt": attempt.id}),
         kind="amount_mismatch",
         subject_id=payout.id,
-        amount=amount,
-        currency=currency,
+        amount=instead.amount if instead.is_known() else payout.amount,
+        currency=instead.currency if instead.is_known() else payout.currency,
+        detail=_difference(attempt, instead),
     )
     return frozen
 
 
+def _difference(attempt: Attempt, instead: Instead) -> str:
+    says = "another amount, which can't be told in minor units that we carry"
+    if instead.is_known():
+        says = f"{instead.amount} {instead.currency}"
+    under = f", under {instead.reference}" if instead.reference else ""
+    return (
+        f"We asked {attempt.amount} {attempt.currency} of {attempt.provider} under the key "
+        f"{attempt.provider_key}. It says {says}{under}. Amounts are in minor units."
+    )
+
+
 def stay_unknown(
-    ws: WorkingSet, payout: Payout, attempt: Attempt, reason: str, *, source: str
+    ws: WorkingSet,
+    payout: Payout,
+    attempt: Attempt,
+    reason: str,
+    *,
+    source: str,
+    instead: Instead = _UNTOLD,
 ) -> None:
     """It may have left: the attempt stays with its provider, which is asked by our key (F9).
 
@@ -94,13 +128,18 @@ def stay_unknown(
             subject_id=payout.id,
             amount=payout.amount,
             currency=payout.currency,
+            detail=(
+                f"{attempt.provider} has not proven what became of the key {attempt.provider_key} "
+                f"since {attempt.begun_at:%Y-%m-%d %H:%M:%S} UTC. Its window and its key's life "
+                "are over: two persons may resolve the payout."
+            ),
         )
     if not is_frozen(attempt) and reason != MISMATCH:
         changes["reason"] = reason
     waiting = _set(attempt, **changes, inquire_at=_next_inquiry(attempt, ws.now))
     ws.update(ATTEMPTS, waiting)
     if reason == MISMATCH:
-        freeze(ws, payout, waiting, amount=payout.amount, currency=payout.currency)
+        freeze(ws, payout, waiting, instead)
 
 
 def ask_now(ws: WorkingSet, attempt: Attempt) -> None:
