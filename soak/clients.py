@@ -40,6 +40,7 @@ class Clients:
         self.payouts: dict[int, str] = {}
         """By plan: the payout that the client knows that it has."""
         self.waiting = 0
+        self._sessions = 0
 
     def start(self) -> None:
         """Set them to work."""
@@ -84,7 +85,7 @@ class Clients:
             self._expect(answer, {409}, "I9", "the same reference under another key")
         if world.strikes("client.other_body"):
             other = self._body(plan, amount=plan.amount + 1)
-            answer = await self._post(plan, "/payouts", key, other)
+            answer = await self._post(plan.merchant, "/payouts", key, other)
             self._expect(answer, {422}, "I10", "the same key with another body")
 
         if world.strikes("client.retries"):
@@ -94,10 +95,12 @@ class Clients:
                 answer = await self._ask(plan, path, retry_key, b"{}")
                 self._expect(answer, {200, 409, 422}, "I11", "retry")
 
-    async def resolve(self, payout_id: str, plan_number: int, reference: str | None) -> bool:
+    async def resolve(
+        self, payout_id: str, plan_number: int, reference: str | None, *, early: bool = False
+    ) -> bool:
         """Two persons say that an attempt was executed under `reference`, or that it was not.
 
-        False if it is too early for people to say anything.
+        False if it is too early for people to say anything. `early`: it may still end by itself.
         """
         plan = next(plan for plan in self._world.swarm.plans if plan.number == plan_number)
         path = f"/payouts/{payout_id}/resolve"
@@ -106,14 +109,25 @@ class Clients:
         if reference is not None:
             said["provider_reference"] = reference
         body = json.dumps(said).encode()
-        first = await self._post(plan, path, f"v-{payout_id[-8:]}-1", body)
+        self._sessions += 1
+        key = f"v-{payout_id[-8:]}-{self._sessions}"
+        first = await self._post(plan.merchant, path, f"{key}-1", body)
         if first is None or first.status != 202:
             return False
-        same = await self._post(plan, path, f"v-{payout_id[-8:]}-2", body)
+        same = await self._post(plan.merchant, path, f"{key}-2", body)
         self._expect(same, {409}, "I16", "the same person's second word")
-        other = await self._post(plan, path, f"v-{payout_id[-8:]}-3", body, person=1)
-        self._expect(other, {200}, "I22", "the second person's word")
+        other = await self._post(plan.merchant, path, f"{key}-3", body, person=1)
+        self._expect(other, {200, 409} if early else {200}, "I22", "the second person's word")
         return True
+
+    async def close_alert(self, merchant: int, incident_id: str) -> int | None:
+        """A person of a merchant says that an alert is dealt with; the answer's status."""
+        self._sessions += 1
+        path = f"/payouts/ops/alerts/{incident_id}/resolve"
+        key = f"a-{incident_id[-8:]}-{self._sessions}"
+        answer = await self._post(merchant, path, key, b'{"note": "seen"}')
+        self._expect(answer, {200, 409}, "I22", "the closing of an alert")
+        return None if answer is None else answer.status
 
     def _expect(self, answer: Answer | None, wanted: set[int], number: str, what: str) -> None:
         if answer is not None and answer.status not in wanted:
@@ -121,7 +135,7 @@ class Clients:
 
     async def _ask(self, plan: Plan, path: str, key: str, body: bytes) -> Answer | None:
         """Ask under a key until there is a final answer: the same one each time (I10)."""
-        answer = await self._post(plan, path, key, body)
+        answer = await self._post(plan.merchant, path, key, body)
         if answer is None:
             return None
         told = (answer.status, answer.body)
@@ -131,11 +145,11 @@ class Clients:
         return answer
 
     async def _post(
-        self, plan: Plan, path: str, key: str, body: bytes, *, person: int = 0
+        self, merchant: int, path: str, key: str, body: bytes, *, person: int = 0
     ) -> Answer | None:
         world = self._world
         headers = {
-            "authorization": f"Bearer {KEYS[plan.merchant + person * MERCHANTS].text}",
+            "authorization": f"Bearer {KEYS[merchant + person * MERCHANTS].text}",
             "idempotency-key": key,
             "content-type": "application/json",
         }
@@ -146,7 +160,7 @@ class Clients:
                 place = PLACES[world.tape.pick("client.place", places)]
                 answer = await place.serve("POST", path, headers, body)
                 if answer is not None:
-                    world.note(f"client{plan.number}", f"POST {key}: {answer.status}")
+                    world.note(f"merchant{merchant}", f"POST {key}: {answer.status}")
                     if answer.status >= 500 and answer.status != 503:
                         world.broken("I10", f"{path} was answered {answer.status}: {answer.body!r}")
                     if answer.status in DONE:

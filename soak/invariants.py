@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,24 @@ from bursar.engine.model import JOURNAL
 from bursar.ledger.model import ACCOUNTS, HOLDS, Account, Transfer
 from bursar.payouts.model import ATTEMPTS, Attempt, Payout
 from bursar.rails.contracts import CONTRACTS
-from soak.loop import T0
 from soak.store import Commit
 from soak.wire import Wire
 from soak.world import World
 
+OURS = frozenset({"not_sent", "unauthorized"})
+"""Codes of failures that are never the merchant's or the payee's."""
 HELD = frozenset({"funds_locked", "in_review", "sending", "sent"})
 OPEN = frozenset({"sending", "unknown", "accepted"})
+SUBJECTS = {
+    "transfers": "subject_id",
+    "holds": "subject_id",
+    "incidents": "subject_id",
+    "attempts": "payout_id",
+    "resolutions": "payout_id",
+    "provider_keys": "payout_id",
+    "payout_references": "payout_id",
+}
+"""Where the tables name the payout that a row belongs to."""
 COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
 
 
@@ -63,7 +73,6 @@ class Checker:
         """Whose a provider's key is: (provider, key) to payout."""
         self.reopened: dict[str, int] = {}
         """By payout: how many attempts it had when a person sent it again."""
-        self.reopened_at: dict[str, list[datetime]] = defaultdict(list)
         self._said: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._known: set[str] = set()
 
@@ -85,6 +94,7 @@ class Checker:
             self._payout(payout_id)
         self._accounts(commit)
         self._repaid(commit)
+        self._owners(commit)
 
     def _insert(self, table: str, row: Any, touched: set[str]) -> None:
         match table:
@@ -192,6 +202,22 @@ class Checker:
         if told != ([owed] if owed else []):
             self._broken("I26", f"{row.address} is {owed}, the open incidents say {told}")
 
+    def _owners(self, commit: Commit) -> None:
+        """I17: what belongs to a payout is its merchant's, the accounts that it moves included."""
+        rows = [*commit.inserted, *((table, row) for table, _, row in commit.updated)]
+        for table, row in rows:
+            subject = getattr(row, SUBJECTS.get(table.name, ""), None)
+            payout = self.payouts.get(subject or "")
+            if payout is None:
+                continue
+            owners = {row.merchant_id} if hasattr(row, "merchant_id") else set()
+            if table.name == "transfers":
+                accounts = self.memory.tables[ACCOUNTS.name]
+                sides = [side for side in (row.debit, row.credit) if side in accounts]
+                owners |= {accounts[side].merchant_id for side in sides}
+            if owners - {payout.merchant_id}:
+                self._broken("I17", f"{table.name} of {payout.id} are of {sorted(owners)}")
+
     # Payouts
 
     def _reference(self, row: Payout) -> None:
@@ -220,7 +246,6 @@ class Checker:
         attempts = self.attempts[row.id]
         if step["from"] in {"failed", "dead_letter"} and step["to"] == "funds_locked":
             self.reopened[row.id] = len(attempts)
-            self.reopened_at[row.id].append(row.updated_at)
         if step["to"] != "dead_letter":
             return
         burning = sum(
@@ -263,16 +288,19 @@ class Checker:
     def _successor(self, row: Attempt) -> None:
         """I7: a further attempt, only after proof about each earlier one.
 
-        What left is taken from the network, not from the attempt's own columns.
+        What left, and whether it was refused, is taken from the network, not from the attempt's
+        own columns. All but a refusal of the only send waits for the end of the window.
         """
         for earlier in self.attempts[row.payout_id].values():
             if earlier.state in OPEN or earlier.state in {"paid", "returned"}:
                 self._broken("I7", f"{row.id} follows {earlier.id}, which is {earlier.state}")
-            window = timedelta(seconds=CONTRACTS[earlier.provider].finality_window_s)
-            for send in self._wire.sends.get((earlier.provider, earlier.provider_key), ()):
-                closes = at(send.at) + window
-                if not send.clear and row.begun_at < closes:
-                    early = (closes - row.begun_at).total_seconds()
+            key = (earlier.provider, earlier.provider_key)
+            if self._wire.proves_nothing_left(*key):
+                continue
+            begun = self._world.database_clock.virtual(row.begun_at)
+            for send in self._wire.sends.get(key, ()):
+                early = send.at + CONTRACTS[earlier.provider].finality_window_s - begun
+                if early > 0:
                     self._broken("I7", f"{row.id} follows {earlier.id} {early:.3f} s too early")
 
     # Chain
@@ -290,12 +318,7 @@ class Checker:
 def _burns(attempt: Attempt) -> bool:
     """Whether the attempt reached the provider and failed for no cause of ours."""
     reason = CONTRACTS[attempt.provider].reasons.get(attempt.code or "")
-    return attempt.code != "not_sent" and not (reason is not None and reason.ours)
-
-
-def at(virtual_s: float) -> datetime:
-    """A moment of the loop on the database's clock."""
-    return T0 + timedelta(seconds=virtual_s)
+    return attempt.code not in OURS and not (reason is not None and reason.ours)
 
 
 def _short(body: dict[str, Any]) -> str:

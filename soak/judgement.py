@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import timedelta
+from typing import Any
 
 import msgspec
 
 from bursar.payouts.model import Attempt, Payout
+from bursar.payouts.view import payout_json
 from bursar.rails.contracts import CONTRACTS
+from bursar_sim.draws import fires
 from bursar_sim.provider.model import Line
 from bursar_sim.providers import Provider
-from soak.invariants import Checker, at, rows_of
+from soak.invariants import Checker, rows_of
 from soak.loop import EPOCH_MS
 from soak.wire import Wire
 from soak.world import World
 
 ENDED = frozenset({"settled", "returned", "failed", "cancelled", "dead_letter"})
+PAID = frozenset({"settled", "returned"})
 OPEN = frozenset({"sending", "unknown", "accepted"})
 ABOUT_AMOUNTS = frozenset({"amount_mismatch", "return_exceeds_settled"})
 """Incidents that speak of an amount that nobody asked for."""
+ABOUT_DOUBLES = frozenset({"possible_double_execution", "second_reference"})
+"""Incidents that say that money may have left twice."""
+
+Providers = Mapping[str, Provider]
 
 
-def open_incidents(checker: Checker) -> dict[str, set[str]]:
-    """Kinds of open incidents, by subject."""
+def incidents_of(checker: Checker, *, closed: bool) -> dict[str, set[str]]:
+    """Kinds of incidents by subject: the open ones; with `closed` all that there ever were."""
     found: dict[str, set[str]] = defaultdict(set)
     for incident in rows_of(checker.memory, "incidents"):
-        if incident.closed_at is None:
+        if closed or incident.closed_at is None:
             found[incident.subject_id].add(incident.kind)
     return found
 
@@ -44,26 +52,49 @@ def open_attempts(checker: Checker) -> list[tuple[str, Attempt]]:
     ]
 
 
-def unfinished(checker: Checker) -> list[str]:
-    """What is neither ended nor before a human (I22, I23)."""
-    incidents = open_incidents(checker)
-    left = [
-        f"{payout.id} is {payout.state}"
-        for payout in checker.payouts.values()
-        if payout.state not in ENDED and not incidents[payout.id]
-    ]
-    left += [
-        f"{attempt.id} is {attempt.state}"
-        for attempts in checker.attempts.values()
-        for attempt in attempts.values()
-        if attempt.state in OPEN and not incidents[attempt.payout_id]
-    ]
+def unfinished(checker: Checker, providers: Providers) -> list[str]:
+    """What is neither ended nor rightly before a human (I22, I23).
+
+    Only two things may stay open: of what another amount was executed, with an incident that says
+    so, and what the provider can't or won't tell the end of, with an incident that says so.
+    """
+    incidents = incidents_of(checker, closed=False)
+    left = []
+    for payout in checker.payouts.values():
+        attempts = list(checker.attempts[payout.id].values())
+        strange = "amount_mismatch" in incidents[payout.id] and any(
+            _is_strange(line, payout)
+            for attempt in attempts
+            for line in providers[attempt.provider].truth(attempt.provider_key).debits
+        )
+        unproven = "attempt_unproven" in incidents[payout.id]
+        going = [attempt for attempt in attempts if attempt.state in OPEN]
+        mute = [attempt for attempt in going if _is_mute(attempt, providers)]
+        if strange or (unproven and mute == going != []):
+            continue
+        left += [f"{attempt.id} is {attempt.state}" for attempt in going]
+        if payout.state not in ENDED:
+            left.append(f"{payout.id} is {payout.state}")
     left += [
         f"event {event.event_id} is not applied"
         for event in rows_of(checker.memory, "inbox")
         if not event.result
     ]
     return left
+
+
+def _is_mute(attempt: Attempt, providers: Providers) -> bool:
+    """Whether no answer of the provider can ever prove what became of an attempt.
+
+    It says "pending" for ever; or it knows nothing, where that proves nothing.
+    """
+    truth = providers[attempt.provider].truth(attempt.provider_key)
+    absence_is_proof = CONTRACTS[attempt.provider].absence_is_proof
+    return truth.stuck or not (truth.known or absence_is_proof)
+
+
+def _is_strange(line: Line, payout: Payout) -> bool:
+    return line.kind == "debit" and (line.amount, line.currency) != (payout.amount, payout.currency)
 
 
 class Moved(msgspec.Struct):
@@ -79,6 +110,20 @@ class Moved(msgspec.Struct):
             for line in lines
             if line.kind == "debit"
         ]
+
+    def without_strange(self, payout: Payout) -> bool:
+        """Leave out the executions of another amount or currency, and what came back of them.
+
+        Nothing of them is booked. True if there was one.
+        """
+        strange = {
+            (provider, line.key, line.reference)
+            for provider, line in self.executions()
+            if _is_strange(line, payout)
+        }
+        for (provider, key), lines in self.lines.items():
+            lines[:] = [one for one in lines if (provider, key, one.reference) not in strange]
+        return bool(strange)
 
     def readings(self, looked_at: set[str]) -> Iterator[Counter[str]]:
         """Sums by kind that the books may show.
@@ -108,13 +153,13 @@ def judge(
     world: World,
     checker: Checker,
     wire: Wire,
-    providers: Mapping[str, Provider],
+    providers: Providers,
     resolved: AbstractSet[str],
 ) -> None:
     """All checks of the end. Of the payouts `resolved` by people nobody told us the cost."""
-    incidents = open_incidents(checker)
+    told = incidents_of(checker, closed=True)
     for event in rows_of(checker.memory, "inbox"):
-        if event.result in {"unmatched", "dead_letter"} and not incidents[event.event_id]:
+        if event.result in {"unmatched", "dead_letter"} and not told[event.event_id]:
             world.broken("I23", f"event {event.event_id} is {event.result} without an incident")
     moved: dict[str, Moved] = defaultdict(Moved)
     for name, provider in providers.items():
@@ -124,82 +169,88 @@ def judge(
                 world.broken("I8", f"{name} moved money under {line.key}, not a key of ours")
             else:
                 moved[payout_id].lines.setdefault((name, line.key), []).append(line)
-    flips = any(world.fired[f"knob.{name}.flip"] for name in providers)
     for payout_id, payout in checker.payouts.items():
-        # A provider called failed, by a code that its contract calls definitive, what it carried
-        # out after all; and later than that a person had it sent again. No rule of ours can tell.
-        if not (flips and _reopened_late(checker, wire, payout_id)):
-            _executions(world, wire, payout_id, moved[payout_id].executions(), incidents[payout_id])
-        told = incidents[payout_id]
-        _books(world, checker, payout, moved[payout_id], told, costs=payout_id not in resolved)
+        kinds = told[payout_id]
+        _executions(world, wire, payout_id, moved[payout_id].executions())
+        strange = moved[payout_id].without_strange(payout)
+        if len(moved[payout_id].executions()) > 1 and not kinds & ABOUT_DOUBLES:
+            world.broken("I5", f"{payout_id} was executed twice, and nobody was told")
+        if strange and "amount_mismatch" not in kinds:
+            world.broken("F18", f"{payout_id}: another amount was executed, and nobody was told")
+        if not strange and kinds & ABOUT_AMOUNTS:
+            world.broken("I8", f"{payout_id}: {kinds & ABOUT_AMOUNTS} without a reason")
+        costs = payout_id not in resolved
+        booked = _books(world, checker, payout, moved[payout_id], kinds, costs=costs)
+        _shown(world, payout, moved[payout_id], booked)
 
 
 def _books(
     world: World, checker: Checker, payout: Payout, moved: Moved, told: set[str], *, costs: bool
-) -> None:
+) -> Counter[str]:
     """I8: the ledger's transfers against the statement; and the fee, once and only if it left."""
     booked, readings = _booked(checker, payout.id), list(moved.readings(told))
+    compared = [booked.copy(), *readings]
     if not costs:
-        for sums in (booked, *readings):
+        for sums in compared:
             del sums["cost"]
-    strange = any(
-        (line.amount, line.currency) != (payout.amount, payout.currency)
-        for _, line in moved.executions()
-    )
-    if strange and not told:
-        world.broken("F18", f"{payout.id}: another amount was executed, and nobody was told")
-    if not strange and booked not in readings:
+    if compared[0] not in compared[1:]:
         world.broken("I8", f"{payout.id}: books {dict(booked)}, statement {readings}")
-    if not strange and told & ABOUT_AMOUNTS:
-        world.broken("I8", f"{payout.id}: {told & ABOUT_AMOUNTS} without a reason")
     fees, due = _fees(checker, payout.id), payout.fee * bool(booked["debit"])
     # While an attempt is open, the fee may still stand in the hold beside an earlier payment.
     if fees != due and (payout.state in ENDED or fees):
         world.broken("I8", f"{payout.id}: {fees} are charged, {due} are due")
+    return booked
+
+
+def _shown(world: World, payout: Payout, moved: Moved, booked: Counter[str]) -> None:
+    """What the merchant is shown of a payout, against what was booked and the statement."""
+    shown: dict[str, Any] = json.loads(payout_json(payout))
+    one_left = booked["debit"] > 0
+    returned = max(0, booked["return"] - max(0, booked["debit"] - payout.amount))
+    if (shown["amount_returned"], shown["provider_cost"]) != (returned, booked["cost"]):
+        told = f"{shown['amount_returned']} returned, {shown['provider_cost']} cost"
+        world.broken("I8", f"{payout.id} shows {told}, not {returned} and {booked['cost']}")
+    if shown["state"] in ENDED:
+        came_back = "returned" if returned == payout.amount else "settled"
+        right = {came_back} if one_left else ENDED - {"settled", "returned"}
+        if shown["state"] not in right:
+            world.broken("I8", f"{payout.id} is shown as {shown['state']}, not {sorted(right)}")
+    references = {line.reference for _, line in moved.executions()}
+    if shown["state"] in PAID and shown["provider_reference"] not in references:
+        world.broken("I8", f"{payout.id} names {shown['provider_reference']}, not {references}")
 
 
 def _executions(
-    world: World,
-    wire: Wire,
-    payout_id: str,
-    executions: list[tuple[str, Line]],
-    looked_at: set[str],
+    world: World, wire: Wire, payout_id: str, executions: list[tuple[str, Line]]
 ) -> None:
-    """I5: once, unless a provider broke its contract for this payout; and then somebody is told."""
-    if len(executions) < 2:
-        return
+    """I5: once, unless a provider broke its contract for this payout.
+
+    Twice under one key only where the provider doubles that key. Under several keys only where
+    each key but one was executed first after its window.
+    """
     times = f"{payout_id} was executed {len(executions)} times"
-    if not looked_at:
-        world.broken("I5", f"{times}, and nobody was told")
     keys = Counter((name, line.key) for name, line in executions)
-    for name, key in keys:
-        if keys[name, key] > 1 and not world.fired[f"knob.{name}.double"]:
-            world.broken("I5", f"{times}, {keys[name, key]} of them under {key}")
-    if len(keys) > 1 and not any(_too_late(wire, name, line) for name, line in executions):
-        world.broken("I5", f"{times}, under {len(keys)} keys")
+    for (name, key), count in keys.items():
+        rate = world.swarm.knobs[name]["double"]
+        if count > 1 + fires(rate, provider_seed(world), "double", key):
+            world.broken("I5", f"{times}, {count} of them under {key}")
+    in_time = [(name, key) for name, key in keys if not _too_late(wire, name, key, executions)]
+    if len(in_time) > 1:
+        world.broken("I5", f"{times}, within the window under {len(in_time)} keys")
 
 
-def _reopened_late(checker: Checker, wire: Wire, payout_id: str) -> bool:
-    """Whether people sent it again, each time after the windows of all that was sent before."""
-    reopened = checker.reopened_at.get(payout_id, [])
-    keys = [(a.provider, a.provider_key) for a in checker.attempts[payout_id].values()]
-    for moment in reopened:
-        for provider, key in keys:
-            contract = CONTRACTS[provider]
-            open_s = contract.request_deadline_s + contract.finality_window_s
-            sent = [at(send.at) for send in wire.sends.get((provider, key), ())]
-            if any(one <= moment < one + timedelta(seconds=open_s) for one in sent):
-                return False
-    return bool(reopened)
+def provider_seed(world: World) -> int:
+    """The seed of the providers' chance."""
+    return world.tape.seed & 0x7FFFFFFF
 
 
-def _too_late(wire: Wire, provider: str, line: Line) -> bool:
-    """Whether an execution was booked after its window, as the network saw the sends."""
+def _too_late(wire: Wire, provider: str, key: str, executions: list[tuple[str, Line]]) -> bool:
+    """Whether a key was first executed after its window, as the network saw the sends."""
     contract = CONTRACTS[provider]
-    sends = wire.sends.get((provider, line.key), [])
-    last = max((send.at for send in sends), default=0.0)
+    first = min(line.booked_at for name, line in executions if (name, line.key) == (provider, key))
+    last = max((send.at for send in wire.sends.get((provider, key), ())), default=0.0)
     allowed_s = contract.request_deadline_s + contract.finality_window_s
-    return (line.booked_at - EPOCH_MS) / 1000 > last + allowed_s
+    return (first - EPOCH_MS) / 1000 > last + allowed_s
 
 
 def _booked(checker: Checker, payout_id: str) -> Counter[str]:

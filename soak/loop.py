@@ -59,7 +59,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 class VirtualClock:
-    """The database's clock, and real time as the schedule has it. Implements `kit.clock.Clock`."""
+    """Real time as the schedule has it: the providers' clock. Implements `kit.clock.Clock`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -79,6 +79,28 @@ class VirtualClock:
     async def sleep(self, seconds: float) -> None:
         """Wait virtually."""
         await asyncio.sleep(seconds)
+
+
+class DatabaseClock(VirtualClock):
+    """The database's clock: it may jump ahead of the world's, and never goes back."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._jumps: list[tuple[datetime, timedelta]] = []
+
+    def wall(self) -> datetime:
+        """What the database takes for now."""
+        return super().wall() + sum((ahead for _, ahead in self._jumps), timedelta(0))
+
+    def jump(self, seconds: float) -> None:
+        """From now on it is ahead by so much more."""
+        after = self.wall() + timedelta(seconds=seconds)
+        self._jumps.append((after, timedelta(seconds=seconds)))
+
+    def virtual(self, moment: datetime) -> float:
+        """When in the schedule a moment of this clock was, in seconds."""
+        ahead = sum((by for after, by in self._jumps if moment >= after), timedelta(0))
+        return (moment - ahead - T0).total_seconds()
 
 
 class SkewedClock(VirtualClock):

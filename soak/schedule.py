@@ -30,8 +30,8 @@ from bursar_sim.providers import Provider, build
 from bursar_sim.signing import signature
 from soak.clients import Clients
 from soak.faces import PLACES, SECRETS, merchant_id
-from soak.invariants import Checker, at
-from soak.judgement import judge, open_attempts, unfinished
+from soak.invariants import Checker, rows_of
+from soak.judgement import judge, open_attempts, provider_seed, unfinished
 from soak.loop import VirtualLoop
 from soak.process import Node
 from soak.store import Commit, Database, Founder, NodeStore
@@ -45,6 +45,9 @@ POINTS = [f"{step}:{side}" for step in Step for side in Side]
 PROVIDERS = ["bank", "offramp"]
 LIVENESS_S = 6 * 3600.0
 QUIET_S = 90.0
+SETTLED_S = 30.0
+"""Of an outage: after it every request has ended, and all windows have closed."""
+CLOSED, REFUSED = 200, 409
 ORIGIN = Origin("per_soak", "cor_soak")
 
 
@@ -77,7 +80,7 @@ class Schedule:
         """`database` is empty, and by itself a twin."""
         self.world = World(loop, tape, draw(tape, POINTS, PROVIDERS, bias))
         self.wire = Wire(self.world)
-        self.database = database or Database(new_store(self.world.clock))
+        self.database = database or Database(new_store(self.world.database_clock))
         self.database.on_commit = self._committed
         self.checker = Checker(self.world, self.wire, self.database.memory)
         self.commits = 0
@@ -87,7 +90,7 @@ class Schedule:
             name: build(
                 name,
                 data=None,
-                seed=tape.seed & 0x7FFFFFFF,
+                seed=provider_seed(self.world),
                 knobs=Knobs(**self.world.swarm.knobs[name]),
                 clock=self.world.clock,
                 poster=NodePoster(self.world, name, self._webhook),
@@ -97,6 +100,7 @@ class Schedule:
         }
         self.clients = Clients(self.world, self._alive, self._acknowledged)
         self.resolved: set[str] = set()
+        self.calm = False
         self._up = asyncio.Event()
         self._down_until = 0.0
 
@@ -197,7 +201,7 @@ class Schedule:
     def _alarm(self, table: str, row: Any) -> None:
         """Let every process look at a queue when a row of it falls due, as its polling would."""
         for queue, moment in _due(table, row):
-            wait = (moment - at(self.world.loop.time())).total_seconds()
+            wait = (moment - self.world.database_clock.wall()).total_seconds()
             for name in ("A", "B"):
                 poll_s = self.world.swarm.poll_s * self.world.tape.unit(f"poll.{queue}")
                 self._ring(name, queue, max(wait, 0.0) + 0.001 + poll_s)
@@ -213,6 +217,8 @@ class Schedule:
         for name in ("A", "B"):
             self.spawn(name)
         self.clients.start()
+        world.go(self._drift())
+        world.go(self._people())
         if world.swarm.rates["node.killed"]:
             world.go(self._reaper())
         if world.swarm.outage is not None:
@@ -236,11 +242,14 @@ class Schedule:
         deadline = world.loop.time() + LIVENESS_S
         while not world.over.is_set():
             await self._pass(QUIET_S)
-            if not self.clients.waiting and not unfinished(self.checker):
+            if not self.clients.waiting and not self._unfinished():
                 break
             if world.loop.time() > deadline:
-                left = unfinished(self.checker)
+                left = self._unfinished()
                 world.broken("I22", "; ".join(left[:3]) or "a client waits for ever")
+
+    def _unfinished(self) -> list[str]:
+        return unfinished(self.checker, self.providers)
 
     async def _fall(self, after_s: float, lasts_s: float) -> None:
         """All processes stop, for long."""
@@ -249,25 +258,84 @@ class Schedule:
         self._down_until = self.world.loop.time() + lasts_s
         for name in self._alive():
             self.nodes[name].kill("in the outage")
+        if self.database.memory.clock is self.world.database_clock:
+            await asyncio.sleep(SETTLED_S)
+            self._jump()
+
+    def _jump(self) -> None:
+        """The database's clock is put ahead, while no process runs that could have read it."""
+        world = self.world
+        if world.strikes("clock.database_jumps"):
+            ahead = world.tape.pick("clock.ahead", (40.0, 700.0, 90_000.0))
+            world.note("database", f"its clock is put ahead by {ahead:.0f} s")
+            world.database_clock.jump(ahead)
+            for name in ("payouts", "attempts", "inbox"):
+                for row in rows_of(self.checker.memory, name):
+                    self._alarm(name, row)
+
+    async def _drift(self) -> None:
+        """Processes' clocks are set to other times while they run."""
+        world = self.world
+        while world.swarm.skew_max_s:
+            await asyncio.sleep(world.tape.uniform("clock.drift_after", 2.0, 12.0))
+            await self._up.wait()
+            alive = self._alive()
+            if alive and world.strikes("clock.skew_changes"):
+                node = self.nodes[world.tape.pick("clock.node", alive)]
+                node.clock.skew_s = world.swarm.skew_max_s * (
+                    2 * world.tape.unit("clock.offset") - 1
+                )
+
+    async def _people(self) -> None:
+        """People who do not wait until the faults are over."""
+        world = self.world
+        while not self.calm:
+            await asyncio.sleep(world.tape.uniform("people.after", 1.0, 8.0))
+            await self._up.wait()
+            if world.strikes("people.hurry") and await self._resolve(early=True):
+                world.fired["people.resolve_early"] += 1
+            if world.strikes("people.close"):
+                await self._close_an_alert()
+
+    async def _close_an_alert(self) -> None:
+        """A person takes any open alert for done; some may not be closed."""
+        merchants = {merchant_id(number): number for number in range(self.world.swarm.merchants)}
+        alerts = [
+            incident
+            for incident in rows_of(self.checker.memory, "incidents")
+            if incident.closed_at is None and incident.merchant_id in merchants
+        ]
+        if alerts:
+            alert = self.world.tape.pick("people.alert", alerts)
+            status = await self.clients.close_alert(merchants[alert.merchant_id], alert.id)
+            self.world.fired["people.alert_closed"] += status == CLOSED
+            self.world.fired["people.alert_refused"] += status == REFUSED
 
     def _acknowledged(self, payout_id: str) -> None:
         if payout_id not in self.checker.payouts:
             self.world.broken("I25", f"a client has {payout_id}, the database has not")
 
-    async def _resolve(self) -> bool:
-        """People end the open attempts by the provider's truth, where the books can follow it."""
+    async def _resolve(self, *, early: bool = False) -> bool:
+        """People end the open attempts by the provider's truth, where the books can follow it.
+
+        `early` is while faults go on. They name a payout, not its attempt: so not where the
+        provider may still execute after its window, when another attempt is open.
+        """
         numbers = {payout_id: number for number, payout_id in self.clients.payouts.items()}
         done = False
         for payout_id, attempt in open_attempts(self.checker):
             truth = self.providers[attempt.provider].truth(attempt.provider_key)
             amounts = [(line.amount, line.currency) for line in truth.debits]
+            if early and self.world.swarm.knobs[attempt.provider]["worse"]:
+                continue
             if payout_id not in numbers or amounts not in (
                 [],
                 [(attempt.amount, attempt.currency)],
             ):
                 continue
             reference = truth.debits[0].reference if truth.debits else None
-            if await self.clients.resolve(payout_id, numbers[payout_id], reference):
+            number = numbers[payout_id]
+            if await self.clients.resolve(payout_id, number, reference, early=early):
                 self.resolved.add(payout_id)
                 self.world.fired["people.resolve"] += 1
                 done = True
@@ -280,6 +348,7 @@ class Schedule:
     def _calm(self) -> None:
         world = self.world
         world.note("world", "faults end")
+        self.calm = True
         world.swarm.calm()
         for provider in self.providers.values():
             provider.knobs = Knobs(

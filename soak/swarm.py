@@ -45,6 +45,11 @@ FAULTS = {
     "client.other_body": 0.2,
     "client.cancels": 0.4,
     "client.retries": 0.6,
+    # People who act while faults go on, and clocks that are set.
+    "people.hurry": 0.5,
+    "people.close": 0.4,
+    "clock.skew_changes": 0.5,
+    "clock.database_jumps": 1.0,
 }
 """Every fault of ours with its highest rate."""
 
@@ -65,6 +70,8 @@ KNOBS = {
     "wrong_amount": 0.1,
     "wrong_currency": 0.1,
     "double": 0.1,
+    "stuck": 0.05,
+    "credentials": 0.2,
 }
 """The providers' knobs with another."""
 SECONDS = {
@@ -216,6 +223,7 @@ def _plan(tape: Tape, number: int, swarm: Swarm, spread: float) -> Plan:
     )
 
 
+PEOPLE = ("people.resolve", "people.resolve_early", "people.alert_closed", "people.alert_refused")
 UNHEARD = frozenset({"bank.repeat_declined"})
 """Knobs that cannot have an effect: the bank's contract sends no order again."""
 
@@ -228,4 +236,4 @@ def expected_faults() -> list[str]:
         for knob in RATES
         if knob not in wire.terms.without and f"{name}.{knob}" not in UNHEARD
     ]
-    return [*FAULTS, "net.start_too_late", "outage", "people.resolve", *knobs]
+    return [*FAULTS, "net.start_too_late", "outage", *PEOPLE, *knobs]

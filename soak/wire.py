@@ -16,15 +16,17 @@ from soak import asgi
 from soak.process import Node
 from soak.world import World
 
+REFUSED, UNAUTHORIZED = 422, 401
+
 
 class Send(msgspec.Struct):
     """One instruction that was put on the wire, as the network saw it.
 
-    `clear`: we heard a complete reply; else anything may have become of it.
+    `refused`: a whole reply arrived that says that it was not taken.
     """
 
     at: float
-    clear: bool = False
+    refused: bool = False
 
 
 class Wire:
@@ -33,6 +35,14 @@ class Wire:
     def __init__(self, world: World) -> None:
         self.world = world
         self.sends: dict[tuple[str, str], list[Send]] = {}
+
+    def proves_nothing_left(self, provider: str, key: str) -> bool:
+        """Whether all that left under a key is one send, which was refused.
+
+        A refusal of a later send proves nothing about the earlier ones (F12).
+        """
+        sends = self.sends.get((provider, key), [])
+        return len(sends) == 1 and sends[0].refused
 
     def begun(self, provider: str, key: str) -> Send:
         """An instruction's first byte leaves now."""
@@ -78,7 +88,7 @@ class NodeTransport:
             raise
         else:
             if sent is not None:
-                sent.clear = reply.status < 500
+                sent.refused = _refuses(reply)
             world.note(node.label, f"{request.method} {self._provider}: {reply.status}")
         finally:
             if world.strikes("net.stall_after"):
@@ -124,6 +134,18 @@ class NodeTransport:
         world = self._world
         top = deadline_s * 0.99 if world.strikes("net.slow") else 0.005
         return world.tape.uniform("net.delay", 0.0005, top)
+
+
+def _refuses(reply: Response) -> bool:
+    """Whether a reply is readable to its end and says that nothing was taken."""
+    try:
+        told = json.loads(reply.body)
+    except ValueError:
+        return False
+    code = told.get("code") if isinstance(told, dict) else None
+    return (reply.status == REFUSED and isinstance(code, str)) or (
+        reply.status == UNAUTHORIZED and code == "unauthorized"
+    )
 
 
 class NodePoster:

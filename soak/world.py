@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
-from soak.loop import VirtualClock
+from soak.loop import DatabaseClock, VirtualClock
 from soak.swarm import Swarm
 from soak.tape import Tape
 
@@ -28,6 +28,7 @@ class World:
     def __init__(self, loop: asyncio.AbstractEventLoop, tape: Tape, swarm: Swarm) -> None:
         self.loop = loop
         self.clock = VirtualClock(loop)
+        self.database_clock = DatabaseClock(loop)
         self.tape = tape
         self.swarm = swarm
         self.fired: Counter[str] = Counter()
