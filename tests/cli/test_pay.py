@@ -248,7 +248,7 @@ def test_a_refusal_that_cannot_be_checked_is_open(
     api = FakeApi(funds={"EUR": 0}, before=before)
     assert run(api, write(tmp_path / "p.csv", 2), timeout_s=1.0) == 3
     out = capsys.readouterr().out
-    assert "open: unanswered" in out
+    assert "no answer" in out
     assert "nothing moved" not in out
 
 
@@ -344,24 +344,6 @@ def test_what_is_no_payout_is_told_in_a_line(tmp_path: Path, document: object) -
 
     error = refused(FakeApi(before=before), write(tmp_path / "p.csv", 1))
     assert str(error) == "the answer is not a payout: is this a Bursar API?"
-
-
-def test_rows_that_were_never_answered_are_open(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The API is busy to the end: the next run asks again, with the same keys."""
-
-    def before(request: Request) -> Response | None:
-        return problem(503, "overloaded") if request.method == "POST" else None
-
-    path = write(tmp_path / "p.csv", 9)
-    assert run(FakeApi(before=before), path, timeout_s=1.0, concurrency=4) == 3
-    out = words_of(capsys)
-    assert {line.split()[1] for line in out if line.startswith("open:")} <= {
-        "unanswered",
-        "waiting",
-    }
-    assert out[-1] == "9 payouts are still open. Run the same command again to follow them."
 
 
 def test_a_refused_key_is_told_in_a_line(tmp_path: Path) -> None:

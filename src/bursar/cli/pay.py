@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,7 +96,8 @@ async def _pay(
             clock=clock,
             randomness=SystemRandomness(),
             deadline=deadline,
-            on_silence=_tell_silence,
+            on_silence=partial(_tell, "The API does not answer, waiting."),
+            on_return=partial(_tell, "The API answers again."),
         )
         accounts = await client.accounts(once=True)
         free = _free(accounts)
@@ -112,8 +114,8 @@ async def _pay(
     return _closing(run, books, options, now=clock.wall())
 
 
-def _tell_silence() -> None:
-    print("The API does not answer, waiting.", file=sys.stderr, flush=True)
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _local_transport(connection: Connection, options: PayOptions) -> SpreadTransport | None:
@@ -156,9 +158,8 @@ def _closing(
         currencies = sorted({str(result.row.body["currency"]) for result in run.results})
         for line in report.books_lines(books, currencies):
             print(line)
-    if options.wait:
-        for line in _left_lines(run, now):
-            print(line)
+    for line in [*(_left_lines(run, now) if options.wait else []), *_unasked_lines(run)]:
+        print(line)
     return report.exit_code(run, wait=options.wait, books_balance=balanced)
 
 
@@ -179,9 +180,25 @@ def _left_lines(run: Run, now: datetime) -> list[str]:
         when = f"due {first}" if len(later) == 1 else f"the earliest is due {first}"
         lines += ["", f"{len(later):,} {wait} for {their} date, {when}."]
         lines.append(f"Run the same command again after that to follow {them}.")
-    if left := run.open_count() - len(later):
+    if left := sum(result.open and result.payout is not None for result in run.results) - len(
+        later
+    ):
         are, them = ("payout is", "it") if left == 1 else ("payouts are", "them")
         lines += ["", f"{left:,} {are} still open. Run the same command again to follow {them}."]
+    return lines
+
+
+def _unasked_lines(run: Run) -> list[str]:
+    """Rows without a payout that we know of: those that got no answer may have one."""
+    states, lines = run.tally(), []
+    if count := states["unanswered"]:
+        rows = "row has" if count == 1 else "rows have"
+        lines += ["", f"{count:,} {rows} no answer yet: the API may have made the payout or not."]
+    if count := states["waiting"]:
+        rows = "row was" if count == 1 else "rows were"
+        lines += ["", f"{count:,} {rows} not asked for: the time was over."]
+    if lines:
+        lines.append("Run the same command again to go on; nothing is paid twice.")
     return lines
 
 

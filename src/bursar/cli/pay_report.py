@@ -78,10 +78,17 @@ def _refused_table(title: str, refused: Sequence[RowResult]) -> list[str]:
             if (holder := answer.holder) is not None:
                 amount = f"{amount_text(holder.amount, holder.currency)} {holder.currency}"
                 why = f"this reference belongs to {holder.id}, {amount}, {holder.state}"
+            elif answer.free is not None:
+                why = _too_little(row.body["amount"], row.body["currency"], answer.free)
             lines.append(f"  line {row.line}: {row.reference}: {answer.code}: {why}")
     if len(refused) > _ROWS_SHOWN_MAX:
         lines.append(f"  and {len(refused) - _ROWS_SHOWN_MAX:,} more")
     return lines
+
+
+def _too_little(amount: int, code: str, free: int) -> str:
+    asked, left = amount_text(amount, code), amount_text(free, code)
+    return f"{left} {code} was free, {asked} {code} and its fee were asked for"
 
 
 def books_lines(accounts: Mapping[str, Any], currencies: Iterable[str]) -> list[str]:
@@ -136,6 +143,7 @@ def _state_row(run: Run, state: str) -> tuple[str, str, str]:
             count += 1
             amounts[str(result.row.body["currency"])] += int(result.row.body["amount"])
     label = state if state in END_STATES or state == "refused" else f"open: {state}"
+    label = {"waiting": "not asked for", "unanswered": "no answer"}.get(state, label)
     return label, f"{count:,}", _amounts_text(amounts)
 
 

@@ -84,12 +84,16 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The API made no payout for this request. `holder`: another payout has the reference."""
+    """The API made no payout for this request. `holder`: another payout has the reference.
+
+    `free` is what the account had, in minor units, if it had too little.
+    """
 
     code: str
     detail: str
     replayed: bool
     holder: Payout | None = None
+    free: int | None = None
 
 
 def payout_of(document: dict[str, Any]) -> Payout:
@@ -123,7 +127,8 @@ def payout_of(document: dict[str, Any]) -> Payout:
 class PayoutClient:
     """Calls the API with one key. `deadline` is a monotonic time of the clock, in seconds.
 
-    `on_silence` is called once per outage, when nobody has answered for a while.
+    `on_silence` is called once per outage, when nobody has answered for a while; `on_return` once
+    when somebody answers after that.
     """
 
     def __init__(
@@ -134,12 +139,14 @@ class PayoutClient:
         randomness: Randomness,
         deadline: float,
         on_silence: Callable[[], None] | None = None,
+        on_return: Callable[[], None] | None = None,
     ) -> None:
         self._http = http
         self._clock = clock
         self._randomness = randomness
         self._deadline = deadline
         self._on_silence = on_silence
+        self._on_return = on_return
         self._heard_at = clock.monotonic()
         self._silence_told = False
 
@@ -159,7 +166,13 @@ class PayoutClient:
                 return Created(found[0], replayed=True)
         where = f" ({document['pointer']})" if document.get("pointer") else ""
         detail = str(document.get("detail") or document.get("title") or "") + where
-        return Refused(code, detail, replayed or code == "already_refused")
+        free = document.get("available") if code == "insufficient_funds" else None
+        return Refused(
+            code,
+            detail,
+            replayed or code == "already_refused",
+            free=free if isinstance(free, int) else None,
+        )
 
     async def by_ids(self, ids: Sequence[str]) -> list[Payout]:
         """The payouts with these ids, at most `IDS_PER_QUERY`, in any order."""
@@ -212,7 +225,7 @@ class PayoutClient:
             except httpx.HTTPError as error:
                 raise ApiUnreachable(f"the answer cannot be read: {error}") from error
             else:
-                self._heard_at, self._silence_told = self._clock.monotonic(), False
+                self._heard()
                 if not _try_again(response):
                     return _allowed(response, self._http.base_url)
                 why = f"HTTP {response.status_code}"
@@ -232,6 +245,12 @@ class PayoutClient:
                 raise NoAnswer(f"no answer in time after {attempt} tries ({why})")
             await self._clock.sleep(wait_s)
         raise NoAnswer("no answer")
+
+    def _heard(self) -> None:
+        self._heard_at = self._clock.monotonic()
+        if self._silence_told and self._on_return is not None:
+            self._on_return()
+        self._silence_told = False
 
     def _heard_nothing(self) -> None:
         silent_s = self._clock.monotonic() - self._heard_at
