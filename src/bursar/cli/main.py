@@ -288,7 +288,7 @@ def keys_create(
     ] = False,
     role: Annotated[
         str | None,
-        typer.Option(help=f"{ROLES} merchant_admin, with --platform admin, unless given."),
+        typer.Option(help=f"{ROLES} Unless given: merchant_admin, or admin with --platform."),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
