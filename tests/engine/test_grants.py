@@ -50,7 +50,7 @@ COLUMN_GRANTS = """
     both     UPDATE  inbox: result tries next_try_at
     both     UPDATE  incidents: amount assigned_to closed_at closed_by note
     both     UPDATE  attempts: state lease_token lease_until ambiguous_at provider_ref code
-    both     UPDATE  attempts: reason inquire_at inquiries proof_at sends resend_at
+    both     UPDATE  attempts: reason inquire_at inquiries proof_at sends resend_at frozen_at
     api      UPDATE  idempotency_keys: fingerprint outcome status body resource_id claimed_at
     api      UPDATE  payout_references: payout_id
     api      UPDATE  resolutions: verdict provider_ref evidence proposed_by proposed_at

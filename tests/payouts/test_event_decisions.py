@@ -177,7 +177,7 @@ class TestEvents:
         deliver(twin, event("evt_1", "paid", amount=99))
         twin.do(reply("a", Unknown("timeout"), token="ls_a"))
         row = attempt(twin)
-        assert (row.state, row.reason) == ("unknown", "amount_mismatch")
+        assert (row.state, row.frozen_at) == ("unknown", T0)
         twin.clock.advance(60)
         twin.do(asked(twin, "a", StatusRejected("AC04", "closed")))
         assert attempt(twin).state == "unknown"

@@ -214,7 +214,7 @@ class TestNeverAgain:
         twin.do(create("p", AMOUNT, "USDC"))
         twin.do(begin_ramp("p", "a"))
         if how == "reply":
-            twin.do(reply("a", Unknown("amount_mismatch")))
+            twin.do(reply("a", Unknown("amount_mismatch", AMOUNT - 1, "USDC")))
         else:
             twin.do(reply("a", SILENCE))
             tell(twin, "evt_1", EventKind.PAID, amount=AMOUNT + 1)
@@ -228,7 +228,7 @@ class TestNeverAgain:
     def test_a_frozen_attempt_that_was_left_due(self, twin: Twin) -> None:
         """F18: the decision does not rely on whoever froze it."""
         rows = twin.memory.tables[ATTEMPTS.name]
-        rows["pa_a"] = msgspec.structs.replace(attempt(twin), reason="amount_mismatch")
+        rows["pa_a"] = msgspec.structs.replace(attempt(twin), frozen_at=T0)
         at(twin, 1)
         assert twin.do(again()) is None
         assert (attempt(twin).sends, attempt(twin).resend_at) == (1, None)

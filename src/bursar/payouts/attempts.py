@@ -24,11 +24,18 @@ from bursar.payouts.model import (
     Payout,
     ProviderKey,
 )
-from bursar.payouts.outcomes import Returned, Told, learn, learn_return
-from bursar.payouts.silence import is_frozen
+from bursar.payouts.outcomes import (
+    LATE_REPLY,
+    Returned,
+    Told,
+    learn,
+    learn_return,
+    speaks_of_money,
+)
+from bursar.payouts.silence import is_frozen, is_unprovable, next_inquiry
 from bursar.payouts.steps import move, remark
 from bursar.rails.contracts import CONTRACTS
-from bursar.rails.outcomes import Executed, Outcome, Unknown
+from bursar.rails.outcomes import Outcome, Unknown
 from bursar.rails.port import PayoutInstruction
 from bursar.rails.proof import window_closes_at
 
@@ -105,6 +112,8 @@ class BeginAttempt(CommandBase, frozen=True, kw_only=True):
             raise NotDue("Another attempt is open.")
         if any(other.state in (AttemptState.PAID, AttemptState.RETURNED) for other in others):
             raise NotDue("An attempt has paid.")
+        if any(map(is_frozen, others)):
+            raise NotDue("An attempt may have paid an amount that is not known.")
         choice = _choose(self.choices, payout.currency)
         attempt = Attempt(
             id=self.attempt_id,
@@ -129,6 +138,7 @@ class BeginAttempt(CommandBase, frozen=True, kw_only=True):
             proof_at=None,
             sends=1,
             resend_at=None,
+            frozen_at=None,
         )
         ws.insert(ATTEMPTS, attempt)
         ws.insert(
@@ -256,7 +266,7 @@ class ResendAttempt(_OnAttempt, frozen=True, kw_only=True):
         # Were the first send lost, this one would pay what another attempt has paid (I5).
         paid = any(other.state in (AttemptState.PAID, AttemptState.RETURNED) for other in others)
         alive = contract.may_resend(attempt.begun_at, ws.now, self.lease)
-        if paid or is_frozen(attempt) or not alive:
+        if paid or any(map(is_frozen, others)) or not alive:
             ws.update(ATTEMPTS, _set(attempt, resend_at=None))
             return None
         closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
@@ -285,8 +295,8 @@ class RecordReply(_OnAttempt, frozen=True, kw_only=True):
     """What the send under `lease_token` ended in.
 
     A worker whose lease was taken over, or whose attempt moved on by an event, is too late: its
-    answer is noted, and the provider is asked anyway (F33). That the money left counts however
-    late it is told; nothing else does.
+    answer is noted, and the provider is asked anyway (F33). That money left, of whatever amount,
+    counts however late it is told; nothing else does.
     """
 
     lease_token: str
@@ -303,8 +313,8 @@ class RecordReply(_OnAttempt, frozen=True, kw_only=True):
             return
         note = {"attempt": attempt.id, "reply": self.outcome}
         remark(ws, payout, "attempt.late_reply", note)
-        if isinstance(self.outcome, Executed):
-            learn(ws, payout, attempt, self.outcome, Told("late_reply", self.retry_delay))
+        if speaks_of_money(self.outcome):
+            learn(ws, payout, attempt, self.outcome, Told(LATE_REPLY, self.retry_delay))
 
 
 class RecordInquiry(_OnAttempt, frozen=True, kw_only=True):
@@ -313,7 +323,8 @@ class RecordInquiry(_OnAttempt, frozen=True, kw_only=True):
     `asked_at_inquiry` is the count of inquiries when the question was put: an answer to an older
     question than the last one recorded is dropped. But that money left, or came back (`returned`),
     counts whenever it is told. An attempt that has ended was asked about because its facts
-    contradict each other: any other answer is evidence for the people who look at that.
+    contradict each other: any other answer is evidence for the people who look at that. No answer
+    at all leaves it to be asked about again, until there can be none.
     """
 
     asked_at_inquiry: int
@@ -329,22 +340,30 @@ class RecordInquiry(_OnAttempt, frozen=True, kw_only=True):
         fresh = attempt.inquiries == self.asked_at_inquiry
         told = Told("inquiry", self.retry_delay)
         new = False
-        if self.returned is not None:
-            new = learn_return(ws, payout, attempt, self.returned, told)
-        elif isinstance(self.outcome, Executed):
-            new = learn(ws, payout, attempt, self.outcome, told)
-        elif waits and fresh:
+        if waits and fresh:
             learn(ws, payout, attempt, self.outcome, told)
             new = True
+        elif speaks_of_money(self.outcome):
+            new = learn(ws, payout, attempt, self.outcome, told)
+        if self.returned is not None:
+            payout, now = ws.get(PAYOUTS, payout.id), ws.get(ATTEMPTS, attempt.id)
+            new = learn_return(ws, payout, now, self.returned, told) or new
         ended = attempt.state not in OPEN_ATTEMPT
         if ended and fresh and attempt.inquire_at is not None:
-            attempt = ws.get(ATTEMPTS, attempt.id)
-            note = {"attempt": attempt.id, "answer": self.outcome}
-            remark(ws, payout, "attempt.evidence", note)
-            answered = _set(attempt, inquire_at=None, inquiries=attempt.inquiries + 1)
-            ws.update(ATTEMPTS, answered)
+            self._answer(ws, payout)
         elif not new:
             raise NotDue("Nobody waits for this answer.")
+
+    def _answer(self, ws: WorkingSet, payout: Payout) -> None:
+        """Of an ended attempt: keep what was said, and ask again if nothing was."""
+        attempt = ws.get(ATTEMPTS, self.attempt_id)
+        silent = isinstance(self.outcome, Unknown) and not speaks_of_money(self.outcome)
+        again = next_inquiry(attempt, ws.now)
+        if not silent or is_unprovable(attempt, ws.now):
+            note = {"attempt": attempt.id, "answer": self.outcome}
+            remark(ws, payout, "attempt.evidence", note)
+            again = None
+        ws.update(ATTEMPTS, _set(attempt, inquire_at=again, inquiries=attempt.inquiries + 1))
 
 
 class ExpireLease(_OnAttempt, frozen=True, kw_only=True):

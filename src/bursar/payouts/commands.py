@@ -19,7 +19,14 @@ from bursar.payouts.errors import (
 )
 from bursar.payouts.fields import DUE_AHEAD_MAX
 from bursar.payouts.machine import Event, State
-from bursar.payouts.model import PAYOUTS, REFERENCES, Payout, PayoutReference
+from bursar.payouts.model import (
+    ATTEMPTS_OF_PAYOUT,
+    PAYOUTS,
+    REFERENCES,
+    Payout,
+    PayoutReference,
+)
+from bursar.payouts.silence import is_frozen
 from bursar.payouts.steps import release
 from bursar.payouts.view import payout_json
 
@@ -153,9 +160,13 @@ class _OnPayout(CommandBase, frozen=True, kw_only=True):
                 (HOLDS, payout.hold_id),
                 *account_locks(payout.merchant_id, payout.currency, recipes.CREATE_ROLES),
             ),
-            children=((PENDING_LEGS, payout.hold_id),),
+            children=((PENDING_LEGS, payout.hold_id), (ATTEMPTS_OF_PAYOUT, payout.id)),
             journals=(payout.merchant_id,),
         )
+
+    def _may_have_left(self, ws: WorkingSet) -> bool:
+        """Whether money of an unknown amount may have left: then the hold is not given back."""
+        return any(map(is_frozen, ws.children(ATTEMPTS_OF_PAYOUT, self.payout_id)))
 
 
 class CancelPayout(_OnPayout, frozen=True, kw_only=True):
@@ -178,6 +189,8 @@ class CancelPayout(_OnPayout, frozen=True, kw_only=True):
             raise PayoutNotFound("There is no such payout.")
         if payout.state not in (State.FUNDS_LOCKED, State.IN_REVIEW):
             raise AlreadyDispatched(f"The payout is {payout.state}.", state=payout.state)
+        if self._may_have_left(ws):
+            raise AlreadyDispatched("Another amount than asked may have left.", state=payout.state)
         cancelled = release(
             ws,
             payout,
@@ -197,6 +210,8 @@ class ExpirePayout(_OnPayout, frozen=True, kw_only=True):
         payout = ws.get(PAYOUTS, self.payout_id)
         if payout.state != State.FUNDS_LOCKED or payout.expires_at > ws.now:
             raise NotDue("The payout's hold may not expire.")
+        if self._may_have_left(ws):
+            raise NotDue("Another amount than asked may have left.")
         release(
             ws,
             payout,

@@ -12,7 +12,13 @@ from bursar.engine.model import JournalEntry
 from bursar.engine.working_set import WorkingSet
 from bursar.incidents.commands import open_incident
 from bursar.ledger import recipes
-from bursar.payouts.facts import Standing, amount_returned, standing
+from bursar.payouts.facts import (
+    FOREIGN,
+    Standing,
+    amount_returned,
+    foreign_currency,
+    standing,
+)
 from bursar.payouts.machine import HELD, OPEN_ATTEMPT, AttemptState, Event, State
 from bursar.payouts.model import (
     ATTEMPTS,
@@ -23,6 +29,7 @@ from bursar.payouts.model import (
     Fact,
     Payout,
 )
+from bursar.payouts.silence import MISMATCH_INCIDENT
 from bursar.payouts.steps import move, remark, settle
 
 _set = msgspec.structs.replace
@@ -45,15 +52,27 @@ def take_effect(
     after = stands(ws, attempt)
     if after.paid and not before.paid:
         payout = _left(ws, payout, attempt, fact)
+    back = _return_behind(ws, fact)
     if after.returned != before.returned:
-        _came_back(ws, payout, attempt, before, fact)
+        _came_back(ws, payout, attempt, before, back)
     late = before.failed and not before.paid and after.paid
-    if late or (after.contradicted and not before.contradicted):
+    if (late or after.contradicted) and not before.contradicted:
         _contradicted(ws, payout, attempt, after)
     if after.excess > before.excess or (fact.kind == AttemptState.RETURNED and fact.amount <= 0):
-        _refused(ws, payout, attempt, fact, after.excess - before.excess)
+        _refused(ws, payout, attempt, back, after.excess - before.excess)
+    if fact.kind == FOREIGN:
+        _mismatch(ws, payout, attempt, fact)
     if before.references and after.references > before.references:
         _second_reference(ws, payout, attempt, fact)
+
+
+def _return_behind(ws: WorkingSet, fact: Fact) -> Fact:
+    """The return that `fact` brings into effect: a payment does so to the last one told before."""
+    if fact.kind != AttemptState.PAID:
+        return fact
+    known = ws.children(FACTS_OF_ATTEMPT, fact.attempt_id)
+    back = [other for other in known if other.kind == AttemptState.RETURNED]
+    return max(back, key=lambda other: (other.at, other.item), default=fact)
 
 
 def others_paid(ws: WorkingSet, payout: Payout, attempt: Attempt) -> list[Attempt]:
@@ -204,6 +223,28 @@ def _refused(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact, exces
             f"{attempt.provider} told a return of {fact.amount} {attempt.currency} of the key "
             f"{attempt.provider_key}, {fact.item}; {excess} of it are not booked. Of the attempt's "
             f"{attempt.amount}, {booked} are booked as returned. Amounts are in minor units."
+        ),
+    )
+
+
+def _mismatch(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact) -> None:
+    """The provider speaks of an amount that nobody asked for: people must look (F18)."""
+    currency = foreign_currency(fact.item)
+    known = fact.amount > 0 and bool(currency)
+    says = "another amount, which can't be told in minor units that we carry"
+    if known:
+        says = f"{fact.amount} {currency}"
+    under = f", under {fact.provider_ref}" if fact.provider_ref else ""
+    open_incident(
+        ws,
+        remark(ws, payout, "attempt.mismatch", {"attempt": attempt.id}),
+        kind=MISMATCH_INCIDENT,
+        subject_id=payout.id,
+        amount=fact.amount if known else payout.amount,
+        currency=currency if known else payout.currency,
+        detail=(
+            f"We asked {attempt.amount} {attempt.currency} of {attempt.provider} under the key "
+            f"{attempt.provider_key}. It says {says}{under}. Amounts are in minor units."
         ),
     )
 

@@ -13,6 +13,9 @@ import msgspec
 
 from bursar.payouts.machine import AttemptState
 
+FOREIGN = "foreign"
+"""The kind of a fact that tells another amount or currency than was asked for (F18)."""
+
 _TOLD = "told"
 _IN_ALL = "in_all:"
 
@@ -22,7 +25,7 @@ class Known(Protocol):
 
     @property
     def kind(self) -> str:
-        """accepted, paid, failed or returned."""
+        """accepted, paid, failed, returned or foreign."""
         ...
 
     @property
@@ -52,7 +55,8 @@ class Standing(msgspec.Struct, frozen=True):
     `failed` is proven; a failure that was only told counts for nothing but `denied`, and where
     order puts it after the payment. `undone_by` is the number of the failure that took a payment
     back. `returned` is what came back, at most the attempt's amount; `excess` is what was told
-    beyond that. `contradicted`: paid and failed were both told, in no order.
+    beyond that. `contradicted`: that money left and that it failed were both told, in no order.
+    `unexplained`: a return was told, but no payment of the amount that was asked for.
     """
 
     accepted: bool = False
@@ -60,6 +64,7 @@ class Standing(msgspec.Struct, frozen=True):
     failed: bool = False
     denied: bool = False
     contradicted: bool = False
+    unexplained: bool = False
     undone_by: int | None = None
     returned: int = 0
     excess: int = 0
@@ -79,7 +84,8 @@ class Standing(msgspec.Struct, frozen=True):
 def standing(facts: Iterable[Known], amount: int) -> Standing:
     """How an attempt of `amount` minor units stands: a function of the set of its facts.
 
-    A return means that the money had left, even if nobody said so.
+    A return means that money had left, but not how much: it counts beside a payment, told before
+    or after it. Another amount than asked for counts for nothing.
     """
     known = list(facts)
     paid, failed, back = (
@@ -87,14 +93,16 @@ def standing(facts: Iterable[Known], amount: int) -> Standing:
         for kind in (AttemptState.PAID, AttemptState.FAILED, AttemptState.RETURNED)
     )
     undone_by, ordered = _order(paid or back, failed)
-    told_back = _sum_of_returns(back)
-    left = bool(paid or back)
+    if not paid:
+        undone_by = None
+    told_back = _sum_of_returns(back) if paid else 0
     return Standing(
         accepted=any(fact.kind == AttemptState.ACCEPTED for fact in known),
-        paid=left,
+        paid=bool(paid),
         failed=any(not _is_told(fact) for fact in failed),
         denied=bool(failed),
-        contradicted=left and bool(failed) and not ordered,
+        contradicted=bool(paid or back) and bool(failed) and not ordered,
+        unexplained=bool(back) and not paid,
         undone_by=undone_by,
         returned=amount if undone_by is not None else min(told_back, amount),
         excess=max(0, told_back - amount),
@@ -133,6 +141,16 @@ def failure_item(sequence: int | None, *, proven: bool) -> str:
     """The `item` of a failure: one that was only told is another fact than its proof."""
     number = "" if sequence is None else str(sequence)
     return number if proven else f"{_TOLD}:{number}"
+
+
+def foreign_item(amount: int, currency: str) -> str:
+    """The `item` of another amount than asked for: whoever tells it, it is one fact."""
+    return f"{currency}:{amount}"
+
+
+def foreign_currency(item: str) -> str:
+    """The currency that a foreign fact tells; empty if we don't carry it."""
+    return item.partition(":")[0]
 
 
 def return_item(return_id: str | None, amount: int) -> str:

@@ -22,8 +22,7 @@ from bursar.payouts.model import (
     Payout,
     ProviderKey,
 )
-from bursar.payouts.outcomes import Returned, Told, learn, learn_denial, learn_return
-from bursar.payouts.silence import MISMATCH, Instead, ask_now, freeze
+from bursar.payouts.outcomes import Returned, Told, learn, learn_denial, learn_foreign, learn_return
 from bursar.payouts.steps import remark
 from bursar.rails.outcomes import Accepted, Executed
 from bursar.rails.port import EventKind, ProviderEvent
@@ -114,9 +113,9 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         attempt = ws.get(ATTEMPTS, owner.attempt_id)
         told = Told("webhook", self.retry_delay)
         if self._is_foreign(attempt):
-            self._remark(ws, payout, attempt, MISMATCH)
-            attempt = freeze(ws, payout, attempt, self._instead())
-            ask_now(ws, attempt)
+            self._remark(ws, payout, attempt, "amount_mismatch")
+            reference = event.provider_ref
+            learn_foreign(ws, attempt, told, event.amount_minor, event.currency, reference)
             return "evidence"
         if event.kind == EventKind.RETURNED:
             learn_return(ws, payout, attempt, self._returned(), told)
@@ -148,9 +147,6 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         amount = self.event.amount_minor if paid else attempt.amount
         return (amount, self.event.currency) != (attempt.amount, attempt.currency)
 
-    def _instead(self) -> Instead:
-        return Instead(self.event.amount_minor, self.event.currency, self.event.provider_ref)
-
     def _outcome(self) -> Accepted | Executed:
         event = self.event
         if event.kind == EventKind.ACCEPTED:
@@ -171,7 +167,6 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
             amount=event.amount_minor,
             code=event.code or "",
             reason=event.reason or "",
-            cost=event.cost_minor,
             sequence=event.sequence,
         )
 

@@ -199,7 +199,6 @@ def what_came_back(inquiry: Inquiry) -> Returned | None:
         amount=inquiry.returned_minor,
         code=inquiry.code,
         reason=inquiry.reason,
-        cost=inquiry.cost_minor,
         sequence=inquiry.sequence,
     )
 

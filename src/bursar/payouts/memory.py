@@ -56,7 +56,12 @@ def _due_payouts(
 
 
 def _due_expiries(tables: Mapping[str, Rows], now: datetime, _: Mapping[str, Any]) -> list[str]:
-    return _earliest((row.expires_at, row.id) for row in _payouts(tables) if row.expires_at <= now)
+    frozen = {row.payout_id for row in _attempts(tables, lambda row: row.frozen_at is not None)}
+    return _earliest(
+        (row.expires_at, row.id)
+        for row in _payouts(tables)
+        if row.expires_at <= now and row.id not in frozen
+    )
 
 
 def _due_leases(tables: Mapping[str, Rows], now: datetime, _: Mapping[str, Any]) -> list[str]:

@@ -71,6 +71,7 @@ class Attempt(Row, frozen=True):
     Columns up to `begun_at` never change. `lease_until` is the latest end of any worker's right
     to send; `ambiguous_at` the last moment a send was given up without a clear answer. `sends`
     counts the sends begun; at `resend_at` the same key may be sent again to the same provider.
+    `frozen_at` is since when money of an amount that we don't know may have left: see `silence`.
     """
 
     id: str
@@ -95,6 +96,7 @@ class Attempt(Row, frozen=True):
     proof_at: datetime | None
     sends: int
     resend_at: datetime | None
+    frozen_at: datetime | None = None
 
 
 class ProviderKey(Row, frozen=True):

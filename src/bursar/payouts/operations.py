@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -33,15 +34,18 @@ from bursar.payouts.model import (
     Resolution,
 )
 from bursar.payouts.outcomes import OPERATOR, Told, learn
-from bursar.payouts.silence import is_frozen
+from bursar.payouts.silence import MISMATCH_INCIDENT, is_frozen
 from bursar.payouts.steps import move, remark
-from bursar.payouts.view import payout_json
+from bursar.payouts.store import HistoryLine
+from bursar.payouts.view import payout_json, resolution_view
 from bursar.rails.contracts import CONTRACTS
 from bursar.rails.outcomes import Executed, NotExecuted
 from bursar.rails.proof import window_closes_at
 
 Verdict = Literal["executed", "not_executed"]
 
+_PROPOSED: Final = "attempt.resolution_proposed"
+_RESOLVED: Final = "attempt.resolved"
 _PAID: Final = frozenset({AttemptState.PAID, AttemptState.RETURNED})
 _ANSWERED: Final[dict[str, frozenset[str]]] = {
     "executed": frozenset({"attempt_unproven"}),
@@ -218,8 +222,8 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
             ws.insert(RESOLUTIONS, said)
         else:
             ws.update(RESOLUTIONS, said)
-        remark(ws, payout, "attempt.resolution_proposed", _note(said))
-        return Reply(202, _json(said, payout), payout.id)
+        remark(ws, payout, _PROPOSED, _note(said))
+        return Reply(202, canonical_json(resolution_view(said, payout, None)), payout.id)
 
     def _confirm(
         self, ws: WorkingSet, payout: Payout, attempt: Attempt, known: Resolution
@@ -227,15 +231,23 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
         confirmed = _set(known, confirmed_by=self.origin.actor, confirmed_at=ws.now)
         ws.update(RESOLUTIONS, confirmed)
         note = {**_note(confirmed), "reason": self.evidence, "proposed_by": known.proposed_by}
-        entry = remark(ws, payout, "attempt.resolved", note)
-        for incident in open_incidents(ws, payout.id):
-            if incident.kind in _ANSWERED[known.verdict]:
-                close_incident(ws, incident, note=f"Resolved: {known.verdict}.", entry=entry)
+        entry = remark(ws, payout, _RESOLVED, note)
         # What another amount had frozen is now decided.
-        decided = _set(attempt, reason=None) if is_frozen(attempt) else attempt
+        decided = _set(attempt, frozen_at=None)
         ws.update(ATTEMPTS, decided)
+        answered = _ANSWERED[known.verdict] - _still_asked(ws, payout.id)
+        for incident in open_incidents(ws, payout.id):
+            if incident.kind in answered:
+                close_incident(ws, incident, note=f"Resolved: {known.verdict}.", entry=entry)
         learn(ws, payout, decided, _outcome(confirmed), Told(OPERATOR, timedelta(0)))
-        return Reply(200, _json(confirmed, _go_on(ws, payout.id)), payout.id)
+        shown = resolution_view(confirmed, _go_on(ws, payout.id), self.evidence)
+        return Reply(200, canonical_json(shown), payout.id)
+
+
+def _still_asked(ws: WorkingSet, payout_id: str) -> frozenset[str]:
+    """The kinds of alerts that wait for more than a person's note: an attempt is still frozen."""
+    frozen = any(map(is_frozen, ws.children(ATTEMPTS_OF_PAYOUT, payout_id)))
+    return frozenset({MISMATCH_INCIDENT}) if frozen else frozenset()
 
 
 def _in_question(attempts: list[Attempt]) -> Attempt | None:
@@ -311,22 +323,56 @@ def _note(resolution: Resolution) -> dict[str, Any]:
     }
 
 
-def _json(resolution: Resolution, payout: Payout) -> bytes:
-    return canonical_json(
-        {
-            "object": "resolution",
-            "state": "proposed" if resolution.confirmed_at is None else "confirmed",
-            "payout_id": resolution.payout_id,
-            "payout_state": payout.state,
-            "attempt_id": resolution.attempt_id,
-            "amount": resolution.amount,
-            "currency": resolution.currency,
-            "verdict": resolution.verdict,
-            "provider_reference": resolution.provider_ref,
-            "evidence": resolution.evidence,
-            "proposed_by": resolution.proposed_by,
-            "proposed_at": resolution.proposed_at,
-            "confirmed_by": resolution.confirmed_by,
-            "confirmed_at": resolution.confirmed_at,
-        }
+def resolution_shown(
+    payout: Payout, attempts: list[Attempt], history: Iterable[HistoryLine]
+) -> dict[str, object] | None:
+    """What people say of the attempt in question, as the journal has it, for the API to show.
+
+    If none is in question: the last word that two persons agreed on. A proposal about an attempt
+    that has ended in another way is about nothing, and is not shown. `history` is oldest first.
+    """
+    said: dict[str, Resolution] = {}
+    confirming: dict[str, str] = {}
+    attempt_of = {attempt.id: attempt for attempt in attempts}
+    for line in history:
+        if line.kind not in (_PROPOSED, _RESOLVED):
+            continue
+        note = msgspec.json.decode(line.body, type=_Said)
+        if line.kind == _PROPOSED:
+            said[note.attempt] = _proposal(attempt_of[note.attempt], note, line)
+        else:
+            known = said.pop(note.attempt)  # put last: the newest word is shown
+            said[note.attempt] = _set(known, confirmed_by=line.actor, confirmed_at=line.at)
+            confirming[note.attempt] = note.reason
+    current = _in_question(attempts)
+    agreed = [said[attempt_id] for attempt_id in said if attempt_id in confirming]
+    found = said.get(current.id) if current else next(reversed(agreed), None)
+    if found is None:
+        return None
+    return resolution_view(found, payout, confirming.get(found.attempt_id))
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """What the journal has of a person's word; `reason` is the evidence."""
+
+    attempt: str
+    verdict: str
+    reason: str
+    provider_reference: str | None = None
+
+
+def _proposal(attempt: Attempt, note: _Said, line: HistoryLine) -> Resolution:
+    return Resolution(
+        attempt_id=attempt.id,
+        merchant_id=attempt.merchant_id,
+        payout_id=attempt.payout_id,
+        verdict=note.verdict,
+        provider_ref=note.provider_reference,
+        amount=attempt.amount,
+        currency=attempt.currency,
+        evidence=note.reason,
+        proposed_by=line.actor,
+        proposed_at=line.at,
+        confirmed_by=None,
+        confirmed_at=None,
     )

@@ -14,18 +14,27 @@ import msgspec
 from bursar.engine.working_set import WorkingSet
 from bursar.ledger import recipes
 from bursar.payouts.effects import others_paid, stands, take_effect
-from bursar.payouts.facts import failure_item, return_item
+from bursar.payouts.facts import FOREIGN, failure_item, foreign_item, return_item
 from bursar.payouts.machine import OPEN_ATTEMPT, AttemptState, Event, State
 from bursar.payouts.model import (
     ATTEMPTS,
     ATTEMPTS_OF_PAYOUT,
     FACTS,
     FACTS_OF_ATTEMPT,
+    PAYOUTS,
     Attempt,
     Fact,
     Payout,
 )
-from bursar.payouts.silence import Instead, ask_now, inquire_after, is_frozen, stay_unknown
+from bursar.payouts.silence import (
+    ask_now,
+    close_unproven,
+    freeze,
+    inquire_after,
+    is_frozen,
+    report_unproven,
+    stay_unknown,
+)
 from bursar.payouts.steps import move, release
 from bursar.rails.outcomes import Accepted, Executed, NotExecuted, Outcome, Unknown
 from bursar.rails.proof import retry_elsewhere
@@ -35,13 +44,13 @@ _set = msgspec.structs.replace
 AWAIT_EVENT = timedelta(seconds=5)
 """How long a promise is awaited before the provider is asked about it."""
 OPERATOR = "operator"
+LATE_REPLY = "late_reply"
 
 
 class Returned(msgspec.Struct, frozen=True):
     """Money came back: `amount` minor units, under the provider's `return_id`.
 
-    Without a `return_id` it is all that came back so far. `cost` is what the provider charged for
-    sending it: a return told first is all we hear of it.
+    Without a `return_id` it is all that came back so far.
     """
 
     provider_ref: str
@@ -49,12 +58,11 @@ class Returned(msgspec.Struct, frozen=True):
     amount: int
     code: str
     reason: str
-    cost: int = 0
     sequence: int | None = None
 
 
 class Told(msgspec.Struct, frozen=True):
-    """Who told us (reply, inquiry, webhook, operator), and the jittered pause before a retry."""
+    """Who told us (reply, late_reply, inquiry, webhook, operator); the pause before a retry."""
 
     source: str
     retry_delay: timedelta
@@ -73,20 +81,48 @@ def learn(ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Outcome, to
         case NotExecuted():
             return _not_executed(ws, payout, attempt, outcome, told)
         case Unknown(reason, amount, currency):
-            if attempt.state in OPEN_ATTEMPT:
-                instead = Instead(amount or 0, currency, attempt.provider_ref)
-                stay_unknown(ws, payout, attempt, reason, source=told.source, instead=instead)
-            return attempt.state in OPEN_ATTEMPT
+            waits = attempt.state in OPEN_ATTEMPT and told.source != LATE_REPLY
+            if waits:
+                stay_unknown(ws, payout, attempt, reason, source=told.source)
+            if amount is None:
+                return waits
+            reference = attempt.provider_ref
+            return learn_foreign(ws, attempt, told, amount, currency, reference) or waits
         case _:
             assert_never(outcome)
+
+
+def speaks_of_money(outcome: Outcome) -> bool:
+    """Whether it says that money left, of whatever amount: then it counts however late it is."""
+    return isinstance(outcome, Executed) or (
+        isinstance(outcome, Unknown) and outcome.amount_minor is not None
+    )
+
+
+def learn_foreign(
+    ws: WorkingSet,
+    attempt: Attempt,
+    told: Told,
+    amount: int,
+    currency: str,
+    provider_ref: str | None,
+) -> bool:
+    """The provider speaks of an `amount` or `currency` that nobody asked for (F18).
+
+    Nothing is booked by it. False if it was known already.
+    """
+    payout, attempt = ws.get(PAYOUTS, attempt.payout_id), ws.get(ATTEMPTS, attempt.id)
+    item = foreign_item(amount, currency)
+    fact = _fact(ws, attempt, FOREIGN, told, item=item, provider_ref=provider_ref, amount=amount)
+    return _take_in(ws, payout, attempt, fact, told)
 
 
 def learn_return(
     ws: WorkingSet, payout: Payout, attempt: Attempt, returned: Returned, told: Told
 ) -> bool:
-    """Money of this attempt came back. It had left, even if nobody told us so before.
+    """Money of this attempt came back. Until a payment is told it is not known of how much (F23).
 
-    False if it was known already.
+    So it is kept, and the provider is asked. False if it was known already.
     """
     fact = _fact(
         ws,
@@ -96,7 +132,6 @@ def learn_return(
         item=return_item(returned.return_id, returned.amount),
         provider_ref=returned.provider_ref,
         amount=returned.amount,
-        cost=returned.cost,
         code=returned.code,
         reason=returned.reason,
         sequence=returned.sequence,
@@ -132,7 +167,8 @@ def learn_denial(
     )
     _take_in(ws, payout, attempt, fact, told)
     after = stands(ws, attempt)
-    ask_now(ws, ws.get(ATTEMPTS, attempt.id))
+    if attempt.state in OPEN_ATTEMPT:
+        ask_now(ws, ws.get(ATTEMPTS, attempt.id))
     return (after.undone_by, after.contradicted) != (before.undone_by, before.contradicted)
 
 
@@ -166,8 +202,20 @@ def _take_in(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact, told:
     after = stands(ws, attempt)
     if after.paid:
         reference = fact.provider_ref if not before.paid else attempt.provider_ref
-        _close(ws, attempt, after.state(AttemptState.PAID), told, provider_ref=reference)
-    take_effect(ws, payout, ws.get(ATTEMPTS, attempt.id), before, fact)
+        _close(
+            ws,
+            payout,
+            attempt,
+            after.state(AttemptState.PAID),
+            told,
+            provider_ref=reference,
+            frozen_at=None,
+        )
+    elif fact.kind in (FOREIGN, AttemptState.RETURNED):
+        freeze(ws, payout, attempt)
+        if told.source != "inquiry":
+            ask_now(ws, ws.get(ATTEMPTS, attempt.id))
+    take_effect(ws, ws.get(PAYOUTS, payout.id), ws.get(ATTEMPTS, attempt.id), before, fact)
     return True
 
 
@@ -182,8 +230,10 @@ def _accepted(
         return not known
     asked = told.source == "inquiry"
     pause = max(AWAIT_EVENT, inquire_after(attempt.inquiries) if asked else timedelta(0))
-    if stands(ws, attempt).denied and not asked:
-        pause = timedelta(0)  # it was said to have failed, too
+    if (is_frozen(attempt) or stands(ws, attempt).denied) and not asked:
+        pause = timedelta(0)  # it was said to have failed, too, or to have moved who knows what
+    # A question that was put before this promise was not answered by one who had given it.
+    news = told.source == "webhook" and not known
     accepted = _set(
         attempt,
         state=AttemptState.ACCEPTED,
@@ -191,9 +241,11 @@ def _accepted(
         lease_until=_lease_ends(ws, attempt, told),
         inquire_at=ws.now + pause,
         resend_at=None,
-        inquiries=attempt.inquiries + asked,
+        inquiries=attempt.inquiries + (asked or news),
     )
     ws.update(ATTEMPTS, accepted)
+    if asked:
+        report_unproven(ws, payout, accepted)
     if payout.state == State.SENDING:
         move(
             ws,
@@ -224,16 +276,14 @@ def _not_executed(
     if frozen:
         if told.source != "webhook":
             stay_unknown(ws, payout, attempt, outcome.code, source=told.source)
-        if _is_known(ws, fact):
-            return False
-        ws.insert(FACTS, fact)
-        return True
+        return _take_in(ws, payout, ws.get(ATTEMPTS, attempt.id), fact, told)
     if not is_open:
         return _take_in(ws, payout, attempt, fact, told)
     if not _is_known(ws, fact):
         ws.insert(FACTS, fact)
     _close(
         ws,
+        payout,
         attempt,
         AttemptState.FAILED,
         told,
@@ -295,11 +345,15 @@ def _give_up(ws: WorkingSet, payout: Payout, event: Event, outcome: NotExecuted)
 
 
 def _close(
-    ws: WorkingSet, attempt: Attempt, state: AttemptState, told: Told, **changes: Any
+    ws: WorkingSet,
+    payout: Payout,
+    attempt: Attempt,
+    state: AttemptState,
+    told: Told,
+    **changes: Any,
 ) -> None:
     """End an attempt, or move one that has ended. What was asked of an ended one stays asked."""
-    if is_frozen(attempt):
-        changes.pop("reason", None)
+    close_unproven(ws, payout, attempt)
     ws.update(
         ATTEMPTS,
         _set(
@@ -327,7 +381,7 @@ def _is_known(ws: WorkingSet, fact: Fact) -> bool:
 def _fact(
     ws: WorkingSet,
     attempt: Attempt,
-    kind: AttemptState,
+    kind: str,
     told: Told,
     *,
     item: str = "",

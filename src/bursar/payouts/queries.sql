@@ -127,7 +127,7 @@ RETURNING t.id
 -- name: peek_attempts
 SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
        begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
-       inquire_at, inquiries, proof_at, sends, resend_at
+       inquire_at, inquiries, proof_at, sends, resend_at, frozen_at
 FROM attempts
 WHERE id = ANY($1::text[])
 ORDER BY id
@@ -135,7 +135,7 @@ ORDER BY id
 -- name: lock_attempts
 SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
        begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
-       inquire_at, inquiries, proof_at, sends, resend_at
+       inquire_at, inquiries, proof_at, sends, resend_at, frozen_at
 FROM attempts
 WHERE id = ANY($1::text[])
 ORDER BY id
@@ -145,34 +145,35 @@ FOR NO KEY UPDATE
 INSERT INTO attempts
     (id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
      begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
-     inquire_at, inquiries, proof_at, sends, resend_at)
+     inquire_at, inquiries, proof_at, sends, resend_at, frozen_at)
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],
     $8::bigint[], $9::text[], $10::timestamptz[], $11::text[], $12::text[], $13::timestamptz[],
     $14::timestamptz[], $15::text[], $16::text[], $17::text[], $18::timestamptz[], $19::int[],
-    $20::timestamptz[], $21::int[], $22::timestamptz[])
+    $20::timestamptz[], $21::int[], $22::timestamptz[], $23::timestamptz[])
 
 -- name: update_attempts
 UPDATE attempts t
 SET state = new.state, lease_token = new.lease_token, lease_until = new.lease_until,
     ambiguous_at = new.ambiguous_at, provider_ref = new.provider_ref, code = new.code,
     reason = new.reason, inquire_at = new.inquire_at, inquiries = new.inquiries,
-    proof_at = new.proof_at, sends = new.sends, resend_at = new.resend_at
+    proof_at = new.proof_at, sends = new.sends, resend_at = new.resend_at,
+    frozen_at = new.frozen_at
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],
     $8::bigint[], $9::text[], $10::timestamptz[], $11::text[], $12::text[], $13::timestamptz[],
     $14::timestamptz[], $15::text[], $16::text[], $17::text[], $18::timestamptz[], $19::int[],
-    $20::timestamptz[], $21::int[], $22::timestamptz[])
+    $20::timestamptz[], $21::int[], $22::timestamptz[], $23::timestamptz[])
     AS new (id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount,
             currency, begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref,
-            code, reason, inquire_at, inquiries, proof_at, sends, resend_at)
+            code, reason, inquire_at, inquiries, proof_at, sends, resend_at, frozen_at)
 WHERE t.id = new.id
 RETURNING t.id
 
 -- name: children_attempts_of_payout
 SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
        begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
-       inquire_at, inquiries, proof_at, sends, resend_at
+       inquire_at, inquiries, proof_at, sends, resend_at, frozen_at
 FROM attempts
 WHERE payout_id = ANY($1::text[])
 ORDER BY id
@@ -253,7 +254,7 @@ FROM payouts WHERE merchant_id = $1 AND id = $2
 -- name: attempts_of_payout
 SELECT id, merchant_id, payout_id, number, provider, provider_key, hold_id, amount, currency,
        begun_at, state, lease_token, lease_until, ambiguous_at, provider_ref, code, reason,
-       inquire_at, inquiries, proof_at, sends, resend_at
+       inquire_at, inquiries, proof_at, sends, resend_at, frozen_at
 FROM attempts WHERE payout_id = $1 ORDER BY number
 
 -- name: list_payouts
@@ -313,8 +314,10 @@ ORDER BY class.priority DESC, due.next_attempt_at
 LIMIT $1
 
 -- name: due_expiries
-SELECT id FROM payouts
+-- Not while people look for money that another amount was told of: its hold stays.
+SELECT id FROM payouts p
 WHERE state = 'funds_locked' AND expires_at <= statement_timestamp()
+  AND NOT EXISTS (SELECT FROM attempts WHERE payout_id = p.id AND frozen_at IS NOT NULL)
 ORDER BY expires_at
 LIMIT $1
 FOR NO KEY UPDATE SKIP LOCKED
@@ -347,7 +350,7 @@ FOR NO KEY UPDATE SKIP LOCKED
 SELECT a.id, a.merchant_id, a.payout_id, a.number, a.provider, a.provider_key, a.hold_id, a.amount,
        a.currency, a.begun_at, a.state, a.lease_token, a.lease_until, a.ambiguous_at,
        a.provider_ref, a.code, a.reason, a.inquire_at, a.inquiries, a.proof_at,
-       a.sends, a.resend_at, p.correlation_id, clock_timestamp()
+       a.sends, a.resend_at, a.frozen_at, p.correlation_id, clock_timestamp()
 FROM attempts a JOIN payouts p ON p.id = a.payout_id
 WHERE a.id = $1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from bursar.kit.canonical import canonical_json
-from bursar.payouts.model import Payout, Priority
+from bursar.payouts.model import Payout, Priority, Resolution
 
 _PRIORITIES = {priority.value: priority.name.lower() for priority in Priority}
 
@@ -46,3 +46,26 @@ def payout_view(payout: Payout) -> dict[str, object]:
 def payout_json(payout: Payout) -> bytes:
     """`payout_view` as canonical JSON."""
     return canonical_json(payout_view(payout))
+
+
+def resolution_view(
+    resolution: Resolution, payout: Payout, confirming_evidence: str | None
+) -> dict[str, object]:
+    """What one person says of an attempt, and whether another says the same, on what ground."""
+    return {
+        "object": "resolution",
+        "state": "proposed" if resolution.confirmed_at is None else "confirmed",
+        "payout_id": resolution.payout_id,
+        "payout_state": payout.state,
+        "attempt_id": resolution.attempt_id,
+        "amount": resolution.amount,
+        "currency": resolution.currency,
+        "verdict": resolution.verdict,
+        "provider_reference": resolution.provider_ref,
+        "evidence": resolution.evidence,
+        "proposed_by": resolution.proposed_by,
+        "proposed_at": resolution.proposed_at,
+        "confirmed_by": resolution.confirmed_by,
+        "confirmed_at": resolution.confirmed_at,
+        "confirming_evidence": confirming_evidence,
+    }

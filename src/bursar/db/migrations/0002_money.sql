@@ -149,6 +149,7 @@ CREATE TABLE attempts (
     proof_at timestamptz,
     sends integer NOT NULL,
     resend_at timestamptz,
+    frozen_at timestamptz,
     UNIQUE (payout_id, number)
 ) WITH (fillfactor = 60);
 CREATE UNIQUE INDEX one_open_attempt ON attempts (payout_id)
@@ -191,7 +192,7 @@ CREATE TABLE provider_keys (
 CREATE TABLE facts (
     merchant_id text NOT NULL,
     attempt_id text NOT NULL REFERENCES attempts (id),
-    kind text NOT NULL CHECK (kind IN ('accepted', 'paid', 'failed', 'returned')),
+    kind text NOT NULL CHECK (kind IN ('accepted', 'paid', 'failed', 'returned', 'foreign')),
     item text NOT NULL,
     provider_ref text,
     amount bigint NOT NULL,
@@ -234,7 +235,7 @@ GRANT SELECT, INSERT, DELETE, UPDATE (payout_id) ON payout_references TO bursar_
 GRANT SELECT ON provider_keys TO bursar_api;
 -- The worker alone begins attempts. The API ends one when two persons have said what became of it.
 GRANT SELECT, UPDATE (state, lease_token, lease_until, ambiguous_at, provider_ref, code,
-                      reason, inquire_at, inquiries, proof_at, sends, resend_at)
+                      reason, inquire_at, inquiries, proof_at, sends, resend_at, frozen_at)
     ON attempts TO bursar_api, bursar_worker;
 GRANT INSERT ON attempts TO bursar_worker;
 GRANT SELECT, INSERT, UPDATE (verdict, provider_ref, evidence, proposed_by, proposed_at,
