@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bursar.api.responses import PayoutDetail, Resolution
 from bursar.engine.model import PLATFORM
 from bursar.identity.model import Role
 from bursar.payouts.inbox import ApplyEvent, ReceiveEvent
@@ -105,10 +106,13 @@ async def test_two_persons_resolve(api: Api) -> None:
     where = f"/payouts/{made['id']}/resolve"
     await long_ago(api)
 
+    before = (await api.get(f"/payouts/{made['id']}")).json()["resolution"]
     proposed = await api.post(where, EXECUTED)
+    seen = (await api.get(f"/payouts/{made['id']}")).json()["resolution"]
     same_person = problem_of(await api.post(where, EXECUTED, role=Role.ADMIN))
     other = await second_person(api)
-    confirmed = await api.post(where, EXECUTED, Authorization=other)
+    agreed = {**EXECUTED, "evidence": "the bank's statement"}
+    confirmed = await api.post(where, agreed, Authorization=other)
     late = problem_of(await api.post(where, EXECUTED, Authorization=other))
 
     assert (proposed.status_code, proposed.json()["state"]) == (202, "proposed")
@@ -117,9 +121,18 @@ async def test_two_persons_resolve(api: Api) -> None:
     assert confirmed.json()["payout_state"] == "settled"
     assert confirmed.json()["confirmed_by"] != confirmed.json()["proposed_by"]
     assert (late["status"], late["code"], late["state"]) == (409, "nothing_to_resolve", "settled")
-    shown = (await api.get(f"/payouts/{made['id']}")).json()
-    assert (shown["state"], shown["provider_reference"]) == ("settled", "bt_1")
-    kinds = [line["kind"] for line in shown["history"]]
+    shown = PayoutDetail.model_validate_json((await api.get(f"/payouts/{made['id']}")).content)
+    assert shown.resolution is not None
+    assert (before, seen) == (None, proposed.json())
+    assert shown.resolution.model_dump(mode="json") == Resolution.model_validate_json(
+        confirmed.content
+    ).model_dump(mode="json")
+    assert (shown.resolution.evidence, shown.resolution.confirming_evidence) == (
+        "the bank's letter",
+        "the bank's statement",
+    )
+    assert (shown.state, shown.provider_reference) == ("settled", "bt_1")
+    kinds = [line.kind for line in shown.history]
     assert {"attempt.resolution_proposed", "attempt.resolved"} <= set(kinds)
 
 

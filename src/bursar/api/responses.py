@@ -89,22 +89,11 @@ class HistoryEntry(_Answer):
     reason: str | None
 
 
-class PayoutDetail(Payout):
-    """A payout with all that happened to it, oldest first."""
-
-    attempts: list[Attempt]
-    history: list[HistoryEntry]
-
-
-class PayoutList(_Answer):
-    """A page of payouts, newest first. `next_cursor` is null on the last one."""
-
-    data: list[Payout]
-    next_cursor: str | None
-
-
 class Resolution(_Answer):
-    """What one person says became of an attempt, and whether another person says the same."""
+    """What one person says became of an attempt, and whether another person says the same.
+
+    `evidence` is the first person's, `confirming_evidence` the second's.
+    """
 
     object: Literal["resolution"]
     state: Literal["proposed", "confirmed"]
@@ -120,6 +109,25 @@ class Resolution(_Answer):
     proposed_at: datetime
     confirmed_by: str | None
     confirmed_at: datetime | None
+    confirming_evidence: str | None
+
+
+class PayoutDetail(Payout):
+    """A payout with all that happened to it, oldest first.
+
+    `resolution` is what people say of the attempt in question, else the last that two agreed on.
+    """
+
+    attempts: list[Attempt]
+    history: list[HistoryEntry]
+    resolution: Resolution | None
+
+
+class PayoutList(_Answer):
+    """A page of payouts, newest first. `next_cursor` is null on the last one."""
+
+    data: list[Payout]
+    next_cursor: str | None
 
 
 class Alert(_Answer):

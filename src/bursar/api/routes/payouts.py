@@ -24,6 +24,7 @@ from bursar.payouts.errors import (
 )
 from bursar.payouts.machine import AttemptState
 from bursar.payouts.model import Attempt, Priority
+from bursar.payouts.operations import resolution_shown
 from bursar.payouts.store import HistoryLine, PayoutFilter, get_payout_detail, list_payouts
 from bursar.payouts.view import payout_view
 
@@ -92,7 +93,10 @@ async def list_of_payouts(call: Admitted, query: Annotated[PayoutQuery, Query()]
 
 @access(Action.PAYOUTS_READ, refuses=(PayoutNotFound,))
 async def one_payout(call: Admitted, payout_id: str) -> Response:
-    """A payout with its attempts and its history, oldest first."""
+    """A payout with its attempts and its history, oldest first.
+
+    `resolution` is what one person proposed, for the second one to see, or what two agreed on.
+    """
     found = None
     if is_id(payout_id, "po"):
         found = await get_payout_detail(call.deps.pool, call.merchant_id, payout_id)
@@ -103,6 +107,7 @@ async def one_payout(call: Admitted, payout_id: str) -> Response:
             **payout_view(found.payout),
             "attempts": [_attempt(attempt) for attempt in found.attempts],
             "history": [_history(line) for line in found.history],
+            "resolution": resolution_shown(found.payout, found.attempts, found.history),
         }
     )
 
