@@ -22,11 +22,11 @@ REFUSED, UNAUTHORIZED = 422, 401
 class Send(msgspec.Struct):
     """One instruction that was put on the wire, as the network saw it.
 
-    `refused`: a whole reply arrived that says that it was not taken.
+    `refused`: the status of a whole reply that says that it was not taken; 0 if none came.
     """
 
     at: float
-    refused: bool = False
+    refused: int = 0
 
 
 class Wire:
@@ -37,12 +37,17 @@ class Wire:
         self.sends: dict[tuple[str, str], list[Send]] = {}
 
     def proves_nothing_left(self, provider: str, key: str) -> bool:
-        """Whether all that left under a key is one send, which was refused.
+        """Whether the last send under a key was refused, and no earlier one can still arrive.
 
-        A refusal of a later send proves nothing about the earlier ones (F12).
+        The refusal of a send proves nothing about an earlier one whose window is open (F12), and
+        refused credentials prove nothing about any other (F90).
         """
-        sends = self.sends.get((provider, key), [])
-        return len(sends) == 1 and sends[0].refused
+        *earlier, last = self.sends.get((provider, key), [Send(0.0)])
+        window_s = CONTRACTS[provider].finality_window_s
+        over = all(send.at + window_s <= last.at for send in earlier)
+        if earlier and last.refused != REFUSED:
+            return False
+        return over and bool(last.refused)
 
     def begun(self, provider: str, key: str) -> Send:
         """An instruction's first byte leaves now."""
@@ -136,16 +141,17 @@ class NodeTransport:
         return world.tape.uniform("net.delay", 0.0005, top)
 
 
-def _refuses(reply: Response) -> bool:
-    """Whether a reply is readable to its end and says that nothing was taken."""
+def _refuses(reply: Response) -> int:
+    """The status of a reply that is readable to its end and says that nothing was taken, or 0."""
     try:
         told = json.loads(reply.body)
     except ValueError:
-        return False
+        return 0
     code = told.get("code") if isinstance(told, dict) else None
-    return (reply.status == REFUSED and isinstance(code, str)) or (
+    refuses = (reply.status == REFUSED and isinstance(code, str)) or (
         reply.status == UNAUTHORIZED and code == "unauthorized"
     )
+    return reply.status if refuses else 0
 
 
 class NodePoster:
