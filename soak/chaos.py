@@ -16,8 +16,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -29,15 +29,20 @@ from bursar.kit.clock import SystemClock
 from bursar.settings import SANDBOX_BANK_API_KEY, SANDBOX_OFFRAMP_API_KEY
 from bursar_sim.provider.knobs import RATES
 from bursar_sim.providers import WIRES
+from soak.chaos_judge import ENDED, OPEN, Evidence, Fates, Verdict, is_mute, judged
 from tests.e2e import judge
 from tests.e2e.platform import Platform, platform_running
 
 SEED: Final = 20_260_731
 KEYS: Final = {"bank": SANDBOX_BANK_API_KEY, "offramp": SANDBOX_OFFRAMP_API_KEY}
 VICTIMS: Final = ("worker", "api", "postgres")
-PAUSE_S: Final = (0.3, 1.8)
+ORDERS: Final = {"bank": "/bank/transfers/{}", "offramp": "/offramp/payouts/{}"}
+"""Where a provider tells what became of an order."""
+PAUSE_S: Final = (0.2, 1.4)
 RATE: Final = 0.03
 """Of each fault; there are about thirty of them, so that every second payout meets one."""
+FATES: Final = Fates(RATE, seed=1)
+"""The seed is that of `bursar up` if nobody says another."""
 SECONDS: Final = {
     "late_s": 2.0,
     "worse_s": 3.0,
@@ -49,10 +54,14 @@ SECONDS: Final = {
     "return_delay_s": 0.5,
     "settle_delay_s": 0.2,
 }
-QUIET_S: Final = 15.0
-"""So long nothing may move before the judge looks: longer than any window and what is worse."""
+QUIET_S: Final = 10.0
+"""So long nothing may move before the judge looks: longer than any window and what is worse.
+
+An order is executed at most 2 + 4 + 3 s after it was sent: deadline, window, and `worse_s`.
+"""
+STILL_S: Final = 90.0
+"""If so long nothing has moved, waiting does not help: what is open is asked about each minute."""
 PATIENCE_S: Final = 240.0
-_OPEN: Final = frozenset({"sending", "unknown", "accepted"})
 
 Document = dict[str, Any]
 
@@ -67,13 +76,15 @@ class Outcome:
     alerts: Counter[str] = field(default_factory=Counter)
     twice: int = 0
     unremarkable: int = 0
+    open: int = 0
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 
     def lines(self) -> Iterator[str]:
         """The figures, for a person."""
         yield f"{self.rows} payouts in {self.seconds:.0f} s; killed: {_counts(self.killed)}"
-        yield f"ended: {_counts(self.states)}; without any alert: {self.unremarkable}"
+        yield f"states: {_counts(self.states)}; open: {self.open}, each with its reason"
+        yield f"without any alert: {self.unremarkable}"
         yield f"alerts: {_counts(self.alerts)}; executed twice, each with an alert: {self.twice}"
         yield f"faults: {len(self.faults)}"
         yield from (f"  {fault}" for fault in self.faults[:30])
@@ -109,8 +120,14 @@ def write_file(rows: int, seed: int, path: Path) -> str:
     return str(path)
 
 
-async def rampage(platform: Platform, rows: int, *, kills: int, seed: int = SEED) -> Outcome:
-    """Pay a file while everything is killed; then calm, and the judge."""
+async def rampage(
+    platform: Platform, rows: int, *, kills: int, seed: int = SEED, until_told: bool = False
+) -> Outcome:
+    """Pay a file while everything is killed; then calm, and the judge.
+
+    With `until_told` it waits until people are told of every order whose end no provider tells.
+    That is when its key's life is over, which takes up to three minutes.
+    """
     clock = SystemClock()
     began = clock.monotonic()
     outcome = Outcome(rows)
@@ -122,8 +139,13 @@ async def rampage(platform: Platform, rows: int, *, kills: int, seed: int = SEED
         outcome.faults.append(f"`bursar pay` ended with {paid.code}: {paid.text[-500:]}")
     for name in KEYS:
         await _turn(platform, name, calm_knobs(name))
-    await _until_quiet(platform, rows)
-    await _judge(platform, outcome)
+    _conclude(outcome, await _when_quiet(platform, rows, until_told=until_told))
+    anchor = platform.data_dir / "checkpoints.jsonl"
+    verified = await asyncio.to_thread(
+        platform.bursar, "verify", "--anchor", str(anchor), timeout_s=300
+    )
+    if verified.code != 0:
+        outcome.faults.append(f"verify: {verified.text[-500:]}")
     outcome.seconds = clock.monotonic() - began
     return outcome
 
@@ -143,107 +165,106 @@ async def _kill_at_random(platform: Platform, kills: int, seed: int) -> Counter[
 
 
 async def _turn(platform: Platform, name: str, knobs: Mapping[str, float]) -> None:
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
-        reply = await http.put(
-            f"{platform.bank_url}/{name}/knobs",
-            json=knobs,
-            headers={"Authorization": f"Bearer {KEYS[name]}"},
-        )
-        reply.raise_for_status()
+    async with _provider(platform, name) as http:
+        (await http.put(f"/{name}/knobs", json=knobs)).raise_for_status()
 
 
-async def _until_quiet(platform: Platform, rows: int) -> None:
-    """Return when all have ended or wait for a person, and nothing has moved for a while."""
+async def _when_quiet(platform: Platform, rows: int, *, until_told: bool) -> Evidence:
+    """All there is to judge by, once nothing has moved for a while and the judge is content.
+
+    Or whatever there is when patience ends: then he says what is wrong.
+    """
     clock = SystemClock()
     deadline = clock.monotonic() + PATIENCE_S + rows / 20
     before: object = None
     since = clock.monotonic()
-    while clock.monotonic() < deadline:
+    while True:
+        still_s = clock.monotonic() - since
+        over = clock.monotonic() > deadline or (still_s > STILL_S and not until_told)
         try:
-            async with platform.client() as api:
-                payouts = await judge.all_payouts(api)
-                alerts = await _alerts(api)
+            now = await _position(platform)
+            if now != before:
+                before, since = now, clock.monotonic()
+            elif over or still_s > QUIET_S:
+                evidence = await _gather(platform)
+                told = not (until_told and _untold(evidence))
+                if over or (told and not judged(evidence).faults):
+                    return evidence
         except (AssertionError, httpx.TransportError):  # somebody is not up again yet
-            await asyncio.sleep(0.5)
-            continue
-        now = (
-            sorted((one["id"], one["state"], one["amount_returned"]) for one in payouts),
-            len(alerts),
-        )
-        if now != before:
-            before, since = now, clock.monotonic()
-        ended = sum(one["state"] in judge.ENDED for one in payouts)
-        waiting = len({one["subject_id"] for one in alerts if one["state"] == "open"})
-        if clock.monotonic() - since > QUIET_S and ended + waiting >= rows:
-            return
+            if over:
+                raise
         await asyncio.sleep(1)
 
 
-async def _judge(platform: Platform, outcome: Outcome) -> None:
-    lines: list[Document] = []
-    for name in KEYS:
-        lines += await _statement(platform, name)
+async def _position(platform: Platform) -> object:
+    """What changes whenever a payout, an alert or a statement does."""
     async with platform.client() as api:
         payouts = await judge.all_payouts(api)
-        details = [await judge.document(api, f"/payouts/{one['id']}") for one in payouts]
-        transfers = {
-            one["id"]: (await judge.document(api, f"/ledger/{one['id']}"))["data"]
-            for one in payouts
-        }
+        alerts = await _alerts(api)
+    lines = [len(await _statement(platform, name)) for name in KEYS]
+    moving = sorted((one["id"], one["updated_at"], one["attempt_count"]) for one in payouts)
+    return moving, len(alerts), lines
+
+
+def _untold(evidence: Evidence) -> bool:
+    """Whether an order whose end no provider tells is open, and no alert says so yet."""
+    told = {alert["subject_id"] for alert in evidence.alerts if alert["state"] == "open"}
+    return any(
+        attempt["state"] in OPEN and is_mute(evidence, attempt) and payout["id"] not in told
+        for payout in evidence.payouts
+        for attempt in payout["attempts"]
+    )
+
+
+async def _gather(platform: Platform) -> Evidence:
+    """Statements first, then all of ours; each payout over HTTP, as its merchant sees it."""
+    lines = [line for name in KEYS for line in await _statement(platform, name)]
+    async with platform.client() as api:
+        ids = [one["id"] for one in await judge.all_payouts(api)]
+        payouts = await judge.each(api, [f"/payouts/{one}" for one in ids])
+        transfers = await judge.each(api, [f"/ledger/{one}" for one in ids])
         accounts = await judge.document(api, "/accounts")
         alerts = await _alerts(api)
-    outcome.states = Counter(one["state"] for one in details)
-    outcome.alerts = Counter(one["kind"] for one in alerts)
-    outcome.faults += _faults(outcome, lines, details, transfers, alerts)
-    outcome.faults += [
-        f"{book['currency']}: debits {book['debits']}, credits {book['credits']}"
-        for book in accounts["books"]
-        if not book["balanced"]
-    ]
-    anchor = platform.data_dir / "checkpoints.jsonl"
-    verified = platform.bursar("verify", "--anchor", str(anchor), timeout_s=300)
-    if verified.code != 0:
-        outcome.faults.append(f"verify: {verified.text[-500:]}")
+    return Evidence(
+        lines=lines,
+        payouts=payouts,
+        transfers={one: found["data"] for one, found in zip(ids, transfers, strict=True)},
+        accounts=accounts["data"],
+        books=accounts["books"],
+        alerts=alerts,
+        unheard_of=await _unheard_of(platform, payouts),
+        fates=FATES,
+        at=SystemClock().wall(),
+    )
 
 
-def _faults(
-    outcome: Outcome,
-    lines: Sequence[Document],
-    details: Sequence[Document],
-    transfers: Mapping[str, Sequence[Document]],
-    alerts: Sequence[Document],
-) -> Iterator[str]:
-    """Every disagreement, in words."""
-    if len(details) != outcome.rows:
-        yield f"{len(details)} payouts for {outcome.rows} rows"
-    by_key = defaultdict(list)
-    for line in lines:
-        by_key[line["end_to_end_id"]].append(line)
-    named = {alert["subject_id"] for alert in alerts}
-    still = {alert["subject_id"] for alert in alerts if alert["state"] == "open"}
-    for payout in details:
-        attempts = payout["attempts"]
-        subjects = {payout["id"], *(one["id"] for one in attempts)}
-        mine = [line for one in attempts for line in by_key.pop(one["provider_key"], [])]
-        debits = sum(line["kind"] == "debit" for line in mine)
-        name = f"{payout['reference']} ({payout['state']})"
-        outcome.twice += debits > 1
-        if subjects & named:
-            is_open = payout["state"] not in judge.ENDED or _open_attempt(attempts)
-            if is_open and not subjects & still:
-                yield f"{name}: still open, and no open alert tells of it"
+async def _unheard_of(platform: Platform, payouts: list[Document]) -> frozenset[str]:
+    """The keys of open attempts that their provider does not know."""
+    found = set()
+    for attempt in (one for payout in payouts for one in payout["attempts"]):
+        if attempt["state"] not in OPEN:
             continue
-        outcome.unremarkable += 1
-        for fault in judge.one_payout(payout, mine, transfers[payout["id"]]):
-            yield f"{name}: {fault}"
-    for key, strange in by_key.items():
-        yield f"{key}: {len(strange)} lines that no attempt of ours asked for"
-    if outcome.unremarkable < outcome.rows / 2:
-        yield f"only {outcome.unremarkable} payouts had no alert: the judge had little to judge"
+        key = attempt["provider_key"]
+        async with _provider(platform, attempt["provider"]) as http:
+            reply = await http.get(ORDERS[attempt["provider"]].format(key))
+        if reply.status_code == httpx.codes.NOT_FOUND:
+            found.add(key)
+    return frozenset(found)
 
 
-def _open_attempt(attempts: Sequence[Document]) -> bool:
-    return any(one["state"] in _OPEN for one in attempts)
+def _conclude(outcome: Outcome, evidence: Evidence) -> None:
+    """Let the judge speak."""
+    verdict: Verdict = judged(evidence)
+    outcome.states = Counter(one["state"] for one in evidence.payouts)
+    outcome.alerts = Counter(one["kind"] for one in evidence.alerts)
+    outcome.twice, outcome.unremarkable = verdict.twice, verdict.unremarkable
+    outcome.open = sum(one["state"] not in ENDED for one in evidence.payouts)
+    outcome.faults += verdict.faults
+    if len(evidence.payouts) != outcome.rows:
+        outcome.faults.append(f"{len(evidence.payouts)} payouts for {outcome.rows} rows")
+    # A run in which the providers behaved, or in which nobody did, would prove little.
+    if not outcome.rows / 2 <= verdict.unremarkable < outcome.rows:
+        outcome.faults.append(f"{verdict.unremarkable} payouts had no alert")
 
 
 async def _alerts(api: httpx.AsyncClient) -> list[Document]:
@@ -257,16 +278,20 @@ async def _alerts(api: httpx.AsyncClient) -> list[Document]:
         query["cursor"] = page["next_cursor"]
 
 
+def _provider(platform: Platform, name: str) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {KEYS[name]}"}
+    return httpx.AsyncClient(
+        base_url=platform.bank_url, headers=headers, timeout=30, trust_env=False
+    )
+
+
 async def _statement(platform: Platform, name: str) -> list[Document]:
-    """A provider's lines in one form: our key, and the amount in our minor units."""
+    """A provider's lines in one form: our key, its reference, the amount in our minor units."""
     found: list[Document] = []
     after: int | None = 0
-    headers = {"Authorization": f"Bearer {KEYS[name]}"}
-    async with httpx.AsyncClient(
-        base_url=platform.bank_url, headers=headers, timeout=30, trust_env=False
-    ) as http:
+    async with _provider(platform, name) as http:
         while after is not None:
-            page = await judge.document(http, f"/{name}/statement", after=after)
+            page = await judge.document(http, f"/{name}/statement", after=after, limit=1000)
             found += page["lines"]
             after = page["next"]
     return [_plain(line) for line in found]
@@ -274,12 +299,17 @@ async def _statement(platform: Platform, name: str) -> list[Document]:
 
 def _plain(line: Document) -> Document:
     if "client_reference" not in line:
-        return line
+        key, reference = line["end_to_end_id"], line["transfer_id"]
+        amount, currency = line["amount"], line["currency"]
+    else:
+        key, reference = line["client_reference"], line["payout_id"]
+        amount, currency = int(Decimal(line["amount"]) * 10**6), line["asset"]
     return {
         "kind": line["kind"],
-        "end_to_end_id": line["client_reference"],
-        "amount": int(Decimal(line["amount"]) * 10**6),
-        "currency": line["asset"],
+        "key": key,
+        "reference": reference,
+        "amount": amount,
+        "currency": currency,
     }
 
 
@@ -288,12 +318,12 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def play(rows: int, *, kills: int, seed: int = SEED) -> Outcome:
-    """The whole of it on a platform of its own, deleted at the end. Blocks."""
+    """The whole of it on a platform of its own, deleted at the end. Blocks, and is patient."""
     directory = Path(tempfile.mkdtemp(prefix="bursar-chaos-"))
     directory.chmod(0o711)
     try:
         with platform_running(directory, knobs=every_knob()) as platform:
-            return asyncio.run(rampage(platform, rows, kills=kills, seed=seed))
+            return asyncio.run(rampage(platform, rows, kills=kills, seed=seed, until_told=True))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

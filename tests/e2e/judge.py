@@ -162,8 +162,8 @@ async def gather(platform: Platform) -> Evidence:
     async with platform.client(connections=_READERS) as api:
         found = await all_payouts(api)
         ids = [payout["id"] for payout in found]
-        details = await _each(api, [f"/payouts/{one}" for one in ids])
-        transfers = await _each(api, [f"/ledger/{one}" for one in ids])
+        details = await each(api, [f"/payouts/{one}" for one in ids])
+        transfers = await each(api, [f"/ledger/{one}" for one in ids])
         accounts = await document(api, "/accounts")
     by_id = {one: answer["data"] for one, answer in zip(ids, transfers, strict=True)}
     return Evidence(lines, details, by_id, accounts["data"], accounts["books"])
@@ -217,7 +217,8 @@ async def document(http: httpx.AsyncClient, path: str, **query: str | int) -> Do
     return found
 
 
-async def _each(http: httpx.AsyncClient, paths: Sequence[str]) -> list[Document]:
+async def each(http: httpx.AsyncClient, paths: Sequence[str]) -> list[Document]:
+    """The JSON of each path, a few at a time."""
     limit = asyncio.Semaphore(_READERS)
 
     async def read(path: str) -> Document:
