@@ -2,8 +2,8 @@
 
 Each scenario is one payout over the twin, without any chance: the same two processes, providers
 and checks as in a seeded schedule, but every choice is the harmless one, save for the scenario's
-own fault and the crashes that are asked for. In the end the payout must be where it is without
-a crash, or where the scenario says that it may be.
+own fault and the crashes that are asked for. In the end all that the business sees must be as it
+is without a crash: the payout, balances, holds, incidents, and what the providers executed.
 
     python -m soak.pairs --pairs
 """
@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bursar.kit.clock import SystemClock
+from soak.invariants import rows_of
+from soak.judgement import OPEN
 from soak.loop import VirtualLoop
 from soak.schedule import Schedule, _end, silence
 from soak.tape import Draws, Tape
@@ -28,21 +30,32 @@ from soak.world import World
 
 SAFETY_S: Final = 300.0
 """Virtual time in which the scenario's fault stays on: longer than any retry here."""
-NO_OTHER: Final = frozenset[str]()
+SEEN: Final[Mapping[str, tuple[str, ...]]] = {
+    "payouts": (
+        *("reference", "state", "amount", "currency", "fee"),
+        *("amount_returned", "provider_cost", "failure_code"),
+    ),
+    "accounts": (
+        *("address", "debits_pending", "debits_posted"),
+        *("credits_pending", "credits_posted"),
+    ),
+    "holds": ("state",),
+    "incidents": ("kind", "amount", "currency", "closed_at"),
+}
+"""By table. How many attempts and inquiries it took may differ, nothing that is here."""
+PRESENT: Final = frozenset({"failure_code", "closed_at"})
+
+Digest = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One payout: what is forced (`bias`), the choices that are not the first, and its end.
-
-    `others` are ends that a crash may lead to, too: a declared alternative.
-    """
+    """One payout: what is forced (`bias`), the choices that are not the first, and its end."""
 
     name: str
     end: str
     bias: Mapping[str, float]
     draws: Draws = field(default_factory=dict)
-    others: frozenset[str] = NO_OTHER
     seed: int = 1
 
 
@@ -97,11 +110,15 @@ class Golden(Schedule):
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended: which crashes truly came, which points were passed, what was wrong."""
+    """How a run ended: which crashes truly came, which points were passed, what was wrong.
+
+    `digest` is what the business sees.
+    """
 
     crashes: int
     reached: frozenset[str]
     fault: str | None
+    digest: Digest
 
 
 def play(scenario: Scenario, points: Sequence[str] = ()) -> Ending:
@@ -121,11 +138,49 @@ async def _play(loop: VirtualLoop, scenario: Scenario, points: Sequence[str]) ->
     world = golden.world
     ends = [str(payout.state) for payout in golden.checker.payouts.values()]
     fault = None if world.violation is None else str(world.violation)
-    if fault is None and (len(ends) != 1 or ends[0] not in {scenario.end, *scenario.others}):
+    if fault is None and ends != [scenario.end]:
         fault = f"it ended {ends}, not {scenario.end}"
-    ending = Ending(world.crashed.total(), frozenset(world.reached), fault)
+    digest = digest_of(golden)
+    ending = Ending(world.crashed.total(), frozenset(world.reached), fault, digest)
     await _end(golden)
     return ending
+
+
+def digest_of(schedule: Schedule) -> Digest:
+    """All that the business sees of a run, and what the providers say that they executed."""
+    memory = schedule.checker.memory
+    digest = {
+        table: sorted(
+            ", ".join(_shown(row, name) for name in names) for row in rows_of(memory, table)
+        )
+        for table, names in SEEN.items()
+    }
+    digest["open attempts"] = sorted(
+        str(row.state) for row in rows_of(memory, "attempts") if row.state in OPEN
+    )
+    digest["statements"] = sorted(
+        f"{name}, {line.kind}, {line.amount}, {line.currency}"
+        for name, provider in schedule.providers.items()
+        for line in provider.statement()
+    )
+    return digest
+
+
+def _shown(row: Any, name: str) -> str:
+    """A field; of a moment, or of a code that the provider draws by key, whether there is one."""
+    value = getattr(row, name)
+    return str(value is not None if name in PRESENT else value)
+
+
+def differences(found: Digest, calm: Digest) -> str | None:
+    """What is otherwise than without a crash, in words; None if nothing is."""
+    wrong = [
+        f"{name}: {[row for row in found[name] if row not in rows] or len(found[name])}, "
+        f"not {[row for row in rows if row not in found[name]] or len(rows)}"
+        for name, rows in calm.items()
+        if found[name] != rows
+    ]
+    return "; ".join(wrong) or None
 
 
 @dataclass
@@ -156,15 +211,15 @@ def all_pairs(scenarios: Sequence[Scenario] = SCENARIOS, *, pairs: bool = True) 
     report = Report()
     with silence(), _unwound():
         for scenario in scenarios:
-            calm = _run(report, scenario)
+            calm = _run(report, scenario, None)
             report.calm += 1
             for first in sorted(calm.reached):
-                single = _run(report, scenario, first)
+                single = _run(report, scenario, calm, first)
                 report.singles += 1
                 if not pairs:
                     continue
                 for second in sorted(single.reached):
-                    met = _run(report, scenario, first, second).crashes
+                    met = _run(report, scenario, calm, first, second).crashes
                     report.pairs += met == len((first, second))
     report.seconds = clock.monotonic() - began
     return report
@@ -181,11 +236,14 @@ def _unwound() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
-def _run(report: Report, scenario: Scenario, *points: str) -> Ending:
+def _run(report: Report, scenario: Scenario, calm: Ending | None, *points: str) -> Ending:
     ending = play(scenario, points)
     report.reached.update(points[: ending.crashes])
-    if ending.fault is not None:
-        report.faults.append(f"{scenario.name}, {' then '.join(points) or 'calm'}: {ending.fault}")
+    fault = ending.fault
+    if fault is None and calm is not None:
+        fault = differences(ending.digest, calm.digest)
+    if fault is not None:
+        report.faults.append(f"{scenario.name}, {' then '.join(points) or 'calm'}: {fault}")
     if len(points) == 1 and ending.crashes != 1:
         report.faults.append(f"{scenario.name}: nobody died at {points[0]}")
     return ending

@@ -3,7 +3,8 @@
 import pytest
 
 from bursar.kit.crashpoints import Side, Step
-from soak.pairs import SCENARIOS, Scenario, all_pairs
+from soak.pairs import SCENARIOS, SEEN, Digest, Scenario, all_pairs, differences, play
+from soak.schedule import silence
 
 NOT_MET = {Step.PAYOUT_TAKE_OVER, Step.PAYOUT_EXPIRE}
 """A lease is taken over only after a death, and a payout expires after a week without workers."""
@@ -11,7 +12,10 @@ NOT_MET = {Step.PAYOUT_TAKE_OVER, Step.PAYOUT_EXPIRE}
 
 @pytest.mark.timeout(120)
 def test_every_golden_scenario_survives_every_single_crash() -> None:
-    """F1 to F6, I25: it ends where it ends without a crash, and no invariant breaks on the way."""
+    """F1 to F6, I25: it ends as it does without a crash, and no invariant breaks on the way.
+
+    That is the same payout, balances, holds, incidents and statements.
+    """
     report = all_pairs(pairs=False)
     assert not report.faults, "\n".join(report.lines())
     assert report.calm == len(SCENARIOS)
@@ -33,3 +37,23 @@ def test_another_end_is_told() -> None:
     wrong = Scenario(right.name, "cancelled", right.bias)
     report = all_pairs([wrong], pairs=False)
     assert report.faults[0] == f"{right.name}, calm: it ended ['settled'], not cancelled"
+
+
+def test_a_digest_holds_all_that_the_business_sees() -> None:
+    """Nothing in it is empty for a reason of its own, and each part of it is compared."""
+    with silence():
+        digest = play(SCENARIOS[0]).digest
+    assert set(digest) == {*SEEN, "open attempts", "statements"}
+    assert {name for name, rows in digest.items() if not rows} == {"incidents", "open attempts"}
+    assert any(row.startswith("bank, debit, ") for row in digest["statements"])
+    assert differences(digest, digest) is None
+
+
+@pytest.mark.parametrize("part", [*SEEN, "open attempts", "statements"])
+def test_another_digest_is_told(part: str) -> None:
+    """A balance, a hold or an incident too many or too few is a fault."""
+    calm: Digest = {name: ["as it was"] for name in (*SEEN, "open attempts", "statements")}
+    for rows in ([], ["as it was", "as it was"], ["otherwise"]):
+        told = differences(calm | {part: rows}, calm)
+        assert told is not None
+        assert told.startswith(f"{part}: ")
