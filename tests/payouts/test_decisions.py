@@ -16,6 +16,7 @@ from bursar.payouts.model import FACTS, PAYOUTS, PROVIDER_KEYS, REFERENCES
 from bursar.rails.outcomes import (
     Accepted,
     Executed,
+    Inquiry,
     StatusExecuted,
     StatusNotFound,
     StatusPending,
@@ -415,13 +416,19 @@ class TestInquiry:
         twin.do(asked(twin, "a", TRUTH, count=7))
         assert (payout(twin).state, attempt(twin).state) == ("settled", "paid")
 
-    def test_a_contradiction_is_asked_about_once(self, twin: Twin) -> None:
-        """F26: at once, although the attempt has ended; whatever is said, people look at it."""
+    @pytest.mark.parametrize("silence", [StatusUnknown("http_503"), StatusRejected("AC04", "no")])
+    def test_a_contradiction_is_asked_about_until_it_is_answered(
+        self, twin: Twin, silence: Inquiry
+    ) -> None:
+        """F26: at once, although the attempt has ended; then people look at what was said."""
         sent(twin)
         twin.do(reply("a", PAID, token="ls_a"))
         assert attempt(twin).inquire_at is None
         deliver(twin, event("evt_1", "failed"))
         assert (attempt(twin).inquire_at, incidents(twin)) == (T0, ["paid_and_failed"])
+        twin.do(asked(twin, "a", silence))
+        assert attempt(twin).inquire_at == T0 + seconds(1)
+        twin.clock.advance(5)
         twin.do(asked(twin, "a", StatusRejected("AC04", "closed")))
         assert (attempt(twin).inquire_at, attempt(twin).state) == (None, "paid")
         (noted,) = [row for row in twin.rows(JOURNAL) if '"answer"' in row.body]
@@ -430,6 +437,15 @@ class TestInquiry:
             twin.do(asked(twin, "a", StatusNotFound()))
         deliver(twin, event("evt_2", "failed"))
         assert (attempt(twin).inquire_at, incidents(twin)) == (None, ["paid_and_failed"])
+
+    def test_a_contradiction_of_which_nothing_more_can_be_known(self, twin: Twin) -> None:
+        """F26: past window and key life nobody is asked any more; people have the alert."""
+        sent(twin)
+        twin.do(reply("a", PAID, token="ls_a"))
+        deliver(twin, event("evt_1", "failed"))
+        twin.clock.advance(61)
+        twin.do(asked(twin, "a", StatusUnknown("http_503")))
+        assert (attempt(twin).inquire_at, attempt(twin).state) == (None, "paid")
 
     @pytest.mark.parametrize("return_id", ["rt_1", None])
     def test_what_came_back_is_booked_whoever_tells_it(

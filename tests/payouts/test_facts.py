@@ -60,10 +60,11 @@ def back(item: str, amount: int) -> Fact:
 def test_without_order_returned_beats_paid_beats_failed_beats_accepted(
     otherwise: AttemptState,
 ) -> None:
-    """F23, I24: in any order and any number."""
+    """F23, F18, I24: in any order and any number; a return counts only beside a payment."""
     for size in range(5):
-        for kinds in itertools.product(PRECEDENCE, repeat=size):
-            expected = min(kinds, key=PRECEDENCE.index) if kinds else otherwise
+        for kinds in itertools.product((*PRECEDENCE, "foreign"), repeat=size):
+            counting = {*kinds} - ({"foreign"} if "paid" in kinds else {"foreign", "returned"})
+            expected = min(counting, key=PRECEDENCE.index) if counting else otherwise
             facts = [fact(kind) for kind in kinds]
             assert standing(facts, AMOUNT).state(otherwise) == expected
             assert standing(iter(facts * 2), AMOUNT).state(otherwise) == expected
@@ -134,13 +135,16 @@ def test_returns_add_up_to_the_amount_at_most(
         assert (stands.returned, stands.excess, stands.paid) == (returned, excess, True)
 
 
-def test_a_return_means_that_the_money_had_left() -> None:
-    """F23: even if nobody said so; and a failure told beside it contradicts that."""
-    assert standing([back("rt_1", 30)], AMOUNT).paid
-    assert standing([back("rt_1", 30), failed()], AMOUNT).contradicted
-    third = fact("returned", "rt_1", amount=30, sequence=3)
-    assert standing([third, failed(4)], AMOUNT).undone_by == 4
-    assert standing([third, failed(2)], AMOUNT).returned == 30
+def test_a_return_alone_does_not_say_how_much_had_left() -> None:
+    """F18, F23: it counts once a payment is told; a failure told beside it contradicts it."""
+    alone = standing([back("rt_1", 60)], AMOUNT)
+    assert (alone.paid, alone.returned, alone.excess, alone.unexplained) == (False, 0, 0, True)
+    assert standing([back("rt_1", 60), failed()], AMOUNT).contradicted
+    third = fact("returned", "rt_1", amount=60, sequence=3)
+    assert standing([third, failed(4)], AMOUNT).undone_by is None
+    assert standing([third, fact("foreign", "EUR:60", amount=60)], AMOUNT).returned == 0
+    both = standing([back("rt_1", 60), paid()], AMOUNT)
+    assert (both.paid, both.returned, both.unexplained) == (True, 60, False)
 
 
 def test_every_reference_is_known() -> None:

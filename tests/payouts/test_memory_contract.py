@@ -94,6 +94,7 @@ def _attempt(
         lease_until=moment(),
         inquire_at=chance.choice((None, moment())),
         resend_at=chance.choice((None, moment())),
+        frozen_at=chance.choice((None, None, None, moment())),
     )
 
 

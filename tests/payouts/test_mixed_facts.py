@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -10,8 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bursar.ledger.model import AccountRole
+from bursar.payouts.errors import NotDue
 from bursar.payouts.model import ATTEMPTS
-from bursar.rails.outcomes import Accepted, NotExecuted, Outcome, StatusRejected, Unknown
+from bursar.rails.outcomes import (
+    Accepted,
+    NotExecuted,
+    Outcome,
+    StatusRejected,
+    StatusReturned,
+    Unknown,
+)
 from bursar.rails.port import EventKind, ProviderEvent
 from tests.engine.wiring import Twin, begin, create, fund, reply
 from tests.payouts.wiring import (
@@ -29,6 +38,7 @@ from tests.payouts.wiring import (
 )
 
 AMOUNT, FEE, COST = 100, 2, 3
+OTHER = 60
 RETRY_S = 1000.0
 """So long that no third attempt is due while facts are told."""
 
@@ -50,11 +60,15 @@ class Digest:
 
 
 def facts_about(name: str, *, code: str, ordered: bool) -> st.SearchStrategy[list[ProviderEvent]]:
-    """Some of all that can be told of an attempt; numbered in any order if `ordered`."""
+    """Some of all that can be told of an attempt; numbered in any order if `ordered`.
+
+    Another amount than asked for is among it (F18).
+    """
     every = [
         event(f"{name}_accepted", "accepted", name, cost=COST),
         event(f"{name}_paid", "paid", name, cost=COST),
         event(f"{name}_failed", "failed", name, code=code),
+        event(f"{name}_other", "paid", name, amount=OTHER, cost=COST),
         *(
             event(
                 f"{name}_back_{part}",
@@ -102,7 +116,8 @@ def _retold(draw: st.DrawFn, facts: list[ProviderEvent]) -> list[ProviderEvent]:
 def tell(facts: list[ProviderEvent], setting: tuple[Outcome | None, ...], pause: float) -> Twin:
     """Set the stage, wait, tell all facts, and then ask until nothing is open.
 
-    The provider's last word fits the facts: what was never paid, it rejects.
+    The provider's last word fits the facts: what was never paid, it rejects; of what came back it
+    tells how much had left.
     """
     twin = Twin()
     twin.do(fund(1000))
@@ -125,9 +140,37 @@ def tell(facts: list[ProviderEvent], setting: tuple[Outcome | None, ...], pause:
     if attempt(twin, last).state in {"unknown", "accepted"}:
         codes = [fact.code for fact in facts if fact.kind == EventKind.FAILED]
         twin.do(asked(twin, last, StatusRejected((codes or ["AC04"])[0] or "", "closed")))
+    for name in names:
+        told = [fact for fact in facts if fact.provider_key == name]
+        if settles(told) and attempt(twin, name).state not in {"paid", "returned"}:
+            twin.do(asked(twin, name, said_of_return(AMOUNT)))
+        elif attempt(twin, name).frozen_at is not None:
+            with suppress(NotDue):
+                twin.do(asked(twin, name, said_of_return(OTHER)))
     check_books(twin)
     check_payouts(twin)
     return twin
+
+
+def settles(told: list[ProviderEvent]) -> bool:
+    """Whether what was told of one attempt comes down to a payment of what was asked for."""
+    paid = {fact.amount_minor for fact in told if fact.kind == EventKind.PAID}
+    back = any(fact.kind == EventKind.RETURNED for fact in told)
+    return AMOUNT in paid or (back and OTHER not in paid)
+
+
+def said_of_return(amount: int) -> StatusReturned:
+    """The provider's answer about what came back in part."""
+    return StatusReturned(
+        provider_ref="bt",
+        amount_minor=amount,
+        currency="EUR",
+        returned_minor=30,
+        code="AC06",
+        reason="blocked",
+        cost_minor=COST,
+        return_id="rt_30",
+    )
 
 
 def digest(twin: Twin) -> Digest:
@@ -179,5 +222,12 @@ def test_two_attempts(
     pair = data.draw(told_twice("a", "b", ordered=ordered))
     first, second = (tell(facts, (NOT_SENT, before), pause) for facts in pair)
     assert digest(first) == digest(second)
-    if any(fact.kind in (EventKind.PAID, EventKind.RETURNED) for fact in pair[0]):
-        assert digest(first).payout in {"settled", "returned"}
+    paid = [
+        name for name in "ab" if settles([fact for fact in pair[0] if fact.provider_key == name])
+    ]
+    if paid:
+        still_open = {"unknown", "accepted"} & {*digest(first).attempts.values()}
+        assert still_open or digest(first).payout in {"settled", "returned"}
+    else:
+        # Whatever else was told to have left or come back: not a cent is booked as asked (F18).
+        assert (digest(first).clearing, digest(first).costs) == (0, 0)

@@ -386,8 +386,8 @@ def _out(amount: int, facts: list[Fact]) -> int:
         if fact.sequence is not None:
             numbers[fact.kind].append(fact.sequence)
     kinds = {fact.kind for fact in facts}
-    payments = numbers["paid"] if "paid" in kinds else numbers["returned"]
-    if not kinds & {"paid", "returned"}:
+    payments = numbers["paid"]
+    if "paid" not in kinds:
         return 0
     if payments and numbers["failed"] and max(numbers["failed"]) > max(payments):
         return 0

@@ -247,8 +247,12 @@ class TestNeverAgain:
             with pytest.raises(NotDue):
                 twin.do(again())
 
-    def test_a_payout_that_another_attempt_has_paid(self, twin: Twin) -> None:
-        """F25, I5: were the first send lost, the second would pay once more."""
+    @pytest.mark.parametrize("amount", [AMOUNT, AMOUNT - 1])
+    def test_a_payout_that_another_attempt_has_paid(self, twin: Twin, amount: int) -> None:
+        """F18, F25, I5: were the first send lost, the second would pay once more.
+
+        So it would if the other attempt paid another amount.
+        """
         at(twin, 8)
         twin.do(again())
         twin.do(reply("a", SHORT, token="ls_2"))
@@ -256,7 +260,7 @@ class TestNeverAgain:
         twin.do(begin_ramp("p", "b", token="ls_3"))
         twin.do(reply("b", SILENCE, token="ls_3"))
         assert attempt(twin, "b").resend_at == after(9)
-        tell(twin, "evt_1", EventKind.PAID, "a")
+        tell(twin, "evt_1", EventKind.PAID, "a", amount=amount)
         at(twin, 9)
         assert twin.do(again("b")) is None
         assert attempt(twin, "b").sends == 1

@@ -75,6 +75,7 @@ TRIALS: dict[str, Callable[[Story], object]] = {
     "told_paid": lambda story: story.hear(told(EventKind.PAID)),
     "told_no": lambda story: story.hear(told(EventKind.FAILED)),
     "told_back": lambda story: story.hear(told(EventKind.RETURNED)),
+    "back_paid": lambda story: story.hear(told(EventKind.RETURNED), told(EventKind.PAID)),
 }
 # `-` where there is no attempt to speak of.
 TABLE = """
@@ -99,14 +100,14 @@ settled      =          =        =           no:not_due no:not_due no:not_due
 returned     =          =        =           no:not_due no:not_due no:not_due
 failed       settled    =        settled     settled    no:not_due no:not_due
 
-situation    told_paid told_no  told_back
-backing_off  settled   =        returned
-being_sent   settled   sending  returned
-unknown      settled   sending  returned
-promised     settled   sent     returned
-settled      =         settled  returned
-returned     =         returned =
-failed       settled   =        returned
+situation    told_paid told_no  told_back    back_paid
+backing_off  settled   =        funds_locked returned
+being_sent   settled   sending  sending      returned
+unknown      settled   sending  sending      returned
+promised     settled   sent     sent         returned
+settled      =         settled  returned     returned
+returned     =         returned =            =
+failed       settled   =        failed       returned
 """
 
 

@@ -7,6 +7,7 @@ BursarError
     ├── AlreadyDispatched   409  it has left or is over, and can't be cancelled
     ├── NotRetryable        409  it has not failed, or it may have been paid
     ├── FinalityWindowOpen  409  a provider may still carry out what was sent
+    ├── StillOpen           409  the alert asks what became of an attempt, and nobody knows yet
     ├── NothingToResolve    409  it has no attempt whose end is unknown
     ├── SecondPersonRequired 409 who proposed a resolution can't confirm it
     ├── DueTooLate          422  it would be due in more than a year
@@ -23,6 +24,14 @@ class DuplicateReference(Refusal):
     code = "duplicate_reference"
     status = 409
     title = "Duplicate reference"
+
+
+class StillOpen(Refusal):
+    """The alert's attempt is open or frozen; it ends by proof, by payment or by two persons."""
+
+    code = "still_open"
+    status = 409
+    title = "Still open"
 
 
 class PayoutNotFound(Refusal):

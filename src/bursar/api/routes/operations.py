@@ -21,18 +21,20 @@ from bursar.api.route import Admitted
 from bursar.identity.errors import UnknownPerson
 from bursar.identity.model import Action
 from bursar.identity.store import works_for
-from bursar.incidents.commands import AssignIncident, CloseIncident
+from bursar.incidents.commands import AssignIncident
 from bursar.incidents.errors import AlertAlreadyClosed, AlertNotFound, StillOwed
 from bursar.incidents.model import incident_view
 from bursar.incidents.store import IncidentFilter, list_incidents
 from bursar.kit.ids import is_id
 from bursar.ledger.errors import BalanceTooLarge, InsufficientFunds
+from bursar.payouts.alerts import CloseAlert
 from bursar.payouts.errors import (
     FinalityWindowOpen,
     NothingToResolve,
     NotRetryable,
     PayoutNotFound,
     SecondPersonRequired,
+    StillOpen,
 )
 from bursar.payouts.operations import ResolvePayout, RetryPayout
 
@@ -120,13 +122,16 @@ async def list_of_alerts(call: Admitted, query: Annotated[AlertQuery, Query()]) 
     Action.ALERTS_RESOLVE,
     write=True,
     platform=True,
-    refuses=(AlertNotFound, AlertAlreadyClosed, StillOwed),
+    refuses=(AlertNotFound, AlertAlreadyClosed, StillOwed, StillOpen),
 )
 async def resolve_alert(call: Admitted, alert_id: str, body: AlertResolveBody) -> Response:
-    """Close an alert and say what was done. A debt can't be closed: it ends when it is paid."""
+    """Close an alert and say what was done. A debt can't be closed: it ends when it is paid.
+
+    Nor can an alert that asks what became of an attempt, before that is known.
+    """
     _require_alert_id(alert_id)
     reply = await call.deps.engine.submit(
-        CloseIncident(
+        CloseAlert(
             origin=call.origin,
             request=call.request,
             merchant_id=call.merchant_id,
