@@ -246,6 +246,8 @@ class Checker:
         attempts = self.attempts[row.id]
         if step["from"] in {"failed", "dead_letter"} and step["to"] == "funds_locked":
             self.reopened[row.id] = len(attempts)
+        if step["to"] == "cancelled" or step.get("code") == "hold_expired":
+            self._given_back(row)
         if step["to"] != "dead_letter":
             return
         burning = sum(
@@ -256,6 +258,17 @@ class Checker:
         if burning <= row.max_retries:
             tries = f"{burning} failures of its own, {row.max_retries} retries allowed"
             self._broken("F90", f"{row.id} is given up after {tries}")
+
+    def _given_back(self, row: Payout) -> None:
+        """I4: nobody takes the hold back while people are called for another amount's sake."""
+        asked = [
+            incident
+            for incident in rows_of(self.memory, "incidents")
+            if (incident.subject_id, incident.kind) == (row.id, "amount_mismatch")
+            and incident.closed_at is None
+        ]
+        if asked:
+            self._broken("I4", f"{row.id} is {row.state}, and another amount may have left")
 
     def _entry(self, commit: Commit, row: Any) -> None:
         body = json.loads(row.body)

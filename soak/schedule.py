@@ -31,8 +31,9 @@ from bursar_sim.signing import signature
 from soak.clients import Clients
 from soak.faces import PLACES, SECRETS, merchant_id
 from soak.invariants import Checker, rows_of
-from soak.judgement import judge, open_attempts, provider_seed, unfinished
+from soak.judgement import judge, provider_seed, unfinished
 from soak.loop import VirtualLoop
+from soak.people import People
 from soak.process import Node
 from soak.store import Commit, Database, Founder, NodeStore
 from soak.swarm import draw
@@ -47,7 +48,6 @@ LIVENESS_S = 6 * 3600.0
 QUIET_S = 90.0
 SETTLED_S = 30.0
 """Of an outage: after it every request has ended, and all windows have closed."""
-CLOSED, REFUSED = 200, 409
 ORIGIN = Origin("per_soak", "cor_soak")
 
 
@@ -99,8 +99,7 @@ class Schedule:
             for name in PROVIDERS
         }
         self.clients = Clients(self.world, self._alive, self._acknowledged)
-        self.resolved: set[str] = set()
-        self.calm = False
+        self.people = People(self.world, self.clients, self.checker, self.providers)
         self._up = asyncio.Event()
         self._down_until = 0.0
 
@@ -218,7 +217,7 @@ class Schedule:
             self.spawn(name)
         self.clients.start()
         world.go(self._drift())
-        world.go(self._people())
+        world.go(self.people.act(self._up))
         if world.swarm.rates["node.killed"]:
             world.go(self._reaper())
         if world.swarm.outage is not None:
@@ -229,12 +228,12 @@ class Schedule:
         self._calm()
         await self._pass(world.swarm.respawn_s)
         await self._live()
-        if world.swarm.people and await self._resolve():
+        if world.swarm.people and await self.people.resolve():
             await self._live()
         await self._pass(QUIET_S)
         self._count_knobs()
         if not world.over.is_set():
-            judge(world, self.checker, self.wire, self.providers, self.resolved)
+            judge(world, self.checker, self.wire, self.providers, self.people.resolved)
 
     async def _live(self) -> None:
         """Without faults everything ends, or waits for people (I22, I23)."""
@@ -286,60 +285,9 @@ class Schedule:
                     2 * world.tape.unit("clock.offset") - 1
                 )
 
-    async def _people(self) -> None:
-        """People who do not wait until the faults are over."""
-        world = self.world
-        while not self.calm:
-            await asyncio.sleep(world.tape.uniform("people.after", 1.0, 8.0))
-            await self._up.wait()
-            if world.strikes("people.hurry") and await self._resolve(early=True):
-                world.fired["people.resolve_early"] += 1
-            if world.strikes("people.close"):
-                await self._close_an_alert()
-
-    async def _close_an_alert(self) -> None:
-        """A person takes any open alert for done; some may not be closed."""
-        merchants = {merchant_id(number): number for number in range(self.world.swarm.merchants)}
-        alerts = [
-            incident
-            for incident in rows_of(self.checker.memory, "incidents")
-            if incident.closed_at is None and incident.merchant_id in merchants
-        ]
-        if alerts:
-            alert = self.world.tape.pick("people.alert", alerts)
-            status = await self.clients.close_alert(merchants[alert.merchant_id], alert.id)
-            self.world.fired["people.alert_closed"] += status == CLOSED
-            self.world.fired["people.alert_refused"] += status == REFUSED
-
     def _acknowledged(self, payout_id: str) -> None:
         if payout_id not in self.checker.payouts:
             self.world.broken("I25", f"a client has {payout_id}, the database has not")
-
-    async def _resolve(self, *, early: bool = False) -> bool:
-        """People end the open attempts by the provider's truth, where the books can follow it.
-
-        `early` is while faults go on. They name a payout, not its attempt: so not where the
-        provider may still execute after its window, when another attempt is open.
-        """
-        numbers = {payout_id: number for number, payout_id in self.clients.payouts.items()}
-        done = False
-        for payout_id, attempt in open_attempts(self.checker):
-            truth = self.providers[attempt.provider].truth(attempt.provider_key)
-            amounts = [(line.amount, line.currency) for line in truth.debits]
-            if early and self.world.swarm.knobs[attempt.provider]["worse"]:
-                continue
-            if payout_id not in numbers or amounts not in (
-                [],
-                [(attempt.amount, attempt.currency)],
-            ):
-                continue
-            reference = truth.debits[0].reference if truth.debits else None
-            number = numbers[payout_id]
-            if await self.clients.resolve(payout_id, number, reference, early=early):
-                self.resolved.add(payout_id)
-                self.world.fired["people.resolve"] += 1
-                done = True
-        return done
 
     async def _pass(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -348,7 +296,7 @@ class Schedule:
     def _calm(self) -> None:
         world = self.world
         world.note("world", "faults end")
-        self.calm = True
+        self.people.hurried = False
         world.swarm.calm()
         for provider in self.providers.values():
             provider.knobs = Knobs(
