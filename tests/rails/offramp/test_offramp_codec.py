@@ -18,8 +18,11 @@ from bursar.rails.offramp.codec import (
 from bursar.rails.outcomes import (
     Accepted,
     Executed,
+    Inquiry,
     NotExecuted,
+    StatusExecuted,
     StatusReturned,
+    StatusUnknown,
     Unknown,
 )
 from bursar.rails.port import PayoutInstruction
@@ -132,6 +135,20 @@ def test_refused_credentials(body: bytes, *, proof: bool) -> None:
     assert isinstance(said, NotExecuted) == proof
     if isinstance(said, NotExecuted):
         assert (said.code, said.ours, said.retryable) == ("unauthorized", True, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("processing", StatusUnknown("amount_unreadable")),
+        ("completed", StatusExecuted(provider_ref="op_1", amount_minor=0, currency="")),
+        ("refunded", StatusExecuted(provider_ref="op_1", amount_minor=0, currency="")),
+    ],
+)
+def test_an_inquiry_that_tells_another_asset(status: str, said: Inquiry) -> None:
+    """F18: if money left it is not what was asked for, so people must look."""
+    body = json.dumps(PAYOUT | {"status": status, "asset": "USDT"}).encode()
+    assert decode_inquiry(200, body, KEY, OFFRAMP) == said
 
 
 def test_a_refund_that_an_inquiry_tells() -> None:

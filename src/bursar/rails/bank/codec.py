@@ -160,6 +160,9 @@ def _known(transfer: _Transfer, key: str, contract: Contract) -> Inquiry:
     if transfer.status == "rejected":
         return StatusRejected(code, reason)
     amounts = _amounts(transfer, contract)
+    if amounts is None and transfer.status in {"executed", "returned"}:
+        # Money left, of which nothing can be told in units that we carry.
+        return StatusExecuted(provider_ref=transfer.transfer_id, amount_minor=0, currency="")
     if amounts is None:
         return StatusUnknown("amount_unreadable")
     amount, cost, returned = amounts

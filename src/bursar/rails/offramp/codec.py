@@ -181,6 +181,9 @@ def _refused(rejection: _Rejection, key: str, contract: Contract) -> Outcome:
 def _known(payout: _Payout, key: str) -> Inquiry:
     if payout.client_reference != key:
         return StatusUnknown("key_mismatch")
+    if payout.asset != ASSET and payout.status in {"completed", "refunded"}:
+        # Money left, of which nothing can be told in units that we carry.
+        return StatusExecuted(provider_ref=payout.payout_id, amount_minor=0, currency="")
     told = _amounts(payout)
     if told is None or payout.asset != ASSET:
         return StatusUnknown("amount_unreadable")
