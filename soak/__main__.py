@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bursar.kit.clock import SystemClock
-from soak import chaos, kills, pairs
+from soak import chaos, kills, on_postgres, pairs
 from soak.schedule import Result, run, silence
 from soak.shrink import Shrinker
 from soak.swarm import expected_faults
@@ -21,7 +21,7 @@ SOMETIMES = 1000
 """In so many seeds every fault must have fired."""
 RULE_OF_THREE = 3
 LINES_MAX = 200
-OTHERS = (kills, pairs, chaos)
+OTHERS = (kills, pairs, chaos, on_postgres)
 """Other long runs: each takes its own option."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from soak.schedule import run, silence
+from soak.schedule import Result, run, silence
 
 CHUNK = 50
 
@@ -32,19 +32,22 @@ class Tally(msgspec.Struct):
             getattr(self, name).update(getattr(other, name))
         self.violations += other.violations
 
+    def take(self, result: Result) -> None:
+        """Take in one schedule."""
+        self.schedules += 1
+        self.commits += result.commits
+        for name in ("fired", "reached", "crashed", "ends"):
+            getattr(self, name).update(getattr(result, name))
+        if result.violation is not None:
+            self.violations.append((result.seed, str(result.violation)))
+
 
 def play(seeds: Iterable[int]) -> Tally:
     """Play some seeds."""
     tally = Tally()
     with silence():
         for seed in seeds:
-            result = run(seed)
-            tally.schedules += 1
-            tally.commits += result.commits
-            for name in ("fired", "reached", "crashed", "ends"):
-                getattr(tally, name).update(getattr(result, name))
-            if result.violation is not None:
-                tally.violations.append((seed, str(result.violation)))
+            tally.take(run(seed))
     return tally
 
 
