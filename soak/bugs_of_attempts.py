@@ -95,7 +95,7 @@ OF_ATTEMPTS = (
     # Leases
     Bug(
         "a lease that ends sends the payout elsewhere",
-        ("I7",),
+        ("I5", "I7"),
         (
             Patch(
                 "bursar.payouts.attempts",

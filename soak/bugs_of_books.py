@@ -34,7 +34,7 @@ OF_BOOKS = (
     ),
     Bug(
         "cancelled while it is being sent",
-        ("I4",),
+        ("I11", "I4"),
         (
             Patch(
                 "bursar.payouts.commands",
@@ -163,7 +163,13 @@ OF_BOOKS = (
         "bursar.payouts.commands",
         "return any(map(is_frozen, ws.children(ATTEMPTS_OF_PAYOUT, self.payout_id)))",
         "return False",
-        bias={"bank.wrong_amount": 0.4, "bank.worse": 0.4, "client.cancels": 1.0},
+        bias={
+            "bank.wrong_amount": 1.0,
+            "bank.worse": 0.6,
+            "bank.worse_s": 6.0,
+            "bank.timeout_not_executed": 0.5,
+            "client.cancels": 1.0,
+        },
     ),
     bug(
         "a merchant is not shown what came back",

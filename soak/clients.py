@@ -72,7 +72,7 @@ class Clients:
     async def _bother(self, plan: Plan, key: str, body: bytes, payout_id: str) -> None:
         world, name = self._world, f"p{plan.number}"
         if world.strikes("client.cancels"):
-            await asyncio.sleep(world.tape.uniform(f"{name}.cancel", 0.0, 8.0))
+            await asyncio.sleep(60.0 * world.tape.unit(f"{name}.cancel") ** 2)
             answer = await self._ask(
                 plan, f"/payouts/{payout_id}/cancel", f"c-{plan.number}", b"{}"
             )
