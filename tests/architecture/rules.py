@@ -74,6 +74,7 @@ CONTEXTS: Mapping[str, set[str]] = {
         "memory.py",  # queues, unique rules and reads over the in-memory twin
         "operations.py",  # commands of operators: send again, say what became of an attempt
         "outcomes.py",  # what became known, taken in: one road for every source
+        "alerts.py",  # an alert is not closed while its question is open
         "silence.py",  # unknown and frozen attempts: when to ask, when people must
         "resolutions.py",  # the replay of what two persons said
         "steps.py",  # move the state, journal it, keep the books
@@ -87,7 +88,7 @@ CONTEXTS: Mapping[str, set[str]] = {
 PURE_FILES = {
     *("model.py", "machine.py", "commands.py", "recipes.py", "book.py"),
     *("attempts.py", "inbox.py", "outcomes.py", "steps.py", "view.py"),
-    *("effects.py", "facts.py", "fields.py", "silence.py"),
+    *("alerts.py", "effects.py", "facts.py", "fields.py", "silence.py"),
 }
 _IMPURE = (
     "aiohttp",

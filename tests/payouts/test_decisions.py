@@ -438,15 +438,6 @@ class TestInquiry:
         deliver(twin, event("evt_2", "failed"))
         assert (attempt(twin).inquire_at, incidents(twin)) == (None, ["paid_and_failed"])
 
-    def test_a_contradiction_of_which_nothing_more_can_be_known(self, twin: Twin) -> None:
-        """F26: past window and key life nobody is asked any more; people have the alert."""
-        sent(twin)
-        twin.do(reply("a", PAID, token="ls_a"))
-        deliver(twin, event("evt_1", "failed"))
-        twin.clock.advance(61)
-        twin.do(asked(twin, "a", StatusUnknown("http_503")))
-        assert (attempt(twin).inquire_at, attempt(twin).state) == (None, "paid")
-
     @pytest.mark.parametrize("return_id", ["rt_1", None])
     def test_what_came_back_is_booked_whoever_tells_it(
         self, twin: Twin, return_id: str | None

@@ -246,6 +246,20 @@ class TestClosingAlerts:
         assert story.do(close(story)).status == 200
 
 
+class TestContradictions:
+    def test_one_of_which_nothing_more_can_be_known(self) -> None:
+        """F26: past window and key life nobody is asked any more; people have the alert."""
+        story = Story()
+        story.sent(EXECUTED)
+        story.hear(told(EventKind.FAILED))
+        story.clock.advance(1)
+        story.inquire(StatusUnknown("http_503"))
+        assert story.attempt().inquire_at is not None
+        story.clock.advance(60)
+        story.inquire(StatusUnknown("http_503"))
+        assert (story.attempt().inquire_at, kinds(story)) == (None, ["paid_and_failed"])
+
+
 class TestStaleAnswers:
     def test_a_promise_outruns_the_answer_to_an_older_question(self) -> None:
         """F13, F24: "not found" was asked before the provider promised."""
