@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -358,7 +358,7 @@ class RecordInquiry(_OnAttempt, frozen=True, kw_only=True):
         """Of an ended attempt: keep what was said, and ask again if nothing was."""
         attempt = ws.get(ATTEMPTS, self.attempt_id)
         silent = isinstance(self.outcome, Unknown) and not speaks_of_money(self.outcome)
-        again = next_inquiry(attempt, ws.now)
+        again: datetime | None = next_inquiry(attempt, ws.now)
         if not silent or is_unprovable(attempt, ws.now):
             note = {"attempt": attempt.id, "answer": self.outcome}
             remark(ws, payout, "attempt.evidence", note)
