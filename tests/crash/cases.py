@@ -24,6 +24,8 @@ from tests.engine.proxy import Cut, Proxy
 
 AMOUNT: Final = 10_000
 FEE: Final = 20
+DEATH_S: Final = 90.0
+"""So long at most it takes a process to come to its end, or to answer again."""
 _ENDED: Final = ("settled", "failed", "cancelled", "dead_letter")
 _STATES: Final = "SELECT state FROM payouts"
 
@@ -95,7 +97,7 @@ class Telling:
             self._dying = asyncio.create_task(self._again(name, ended))
 
     async def _again(self, name: str, ended: asyncio.Future[int]) -> None:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(DEATH_S):
             code = await asyncio.shield(ended)
         self.notes.append(f"{name} {code}")
         await (self.world.start_api() if name == "api" else self.world.start_worker())
@@ -137,12 +139,10 @@ class Telling:
 
     async def _answer(self, path: str, body: Document, key: str) -> httpx.Response:
         """The answer to a write; a connection may turn out to be the dead process's."""
-        for _ in range(10):
-            answer = await self.world.post(path, body, key)
-            if answer is not None:
-                return answer
-            await asyncio.sleep(0.1)
-        raise AssertionError(f"no answer to {path} under {key} in ten tries")
+        async with asyncio.timeout(DEATH_S):
+            while (answer := await self.world.post(path, body, key)) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        return answer
 
     async def ended(self) -> None:
         """Return when the process under test was killed and every payout has ended."""
@@ -229,7 +229,7 @@ async def abandoned(telling: Telling) -> None:
     await _due(telling)
     await telling.world.start_bank(accept_async=0, decline=0)
     first = await telling.world.start_worker("payout.submit:before")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEATH_S):
         assert await asyncio.shield(first) == KILLED
     await telling.start("worker")
     await telling.ended()

@@ -31,8 +31,8 @@ from tests.e2e.platform import free_port
 from tests.engine.proxy import Proxy, proxy_before
 
 KILLED: Final = -9
-_START_S: Final = 30.0
-_END_S: Final = 60.0
+_START_S: Final = 60.0
+_END_S: Final = 120.0
 _LOOK_S: Final = 0.05
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -247,7 +247,7 @@ async def world_open(
         world = World(
             nursery, database, directory, merchant_id, api_key, free_port(), free_port(), stack
         )
-        world.http = await stack.enter_async_context(httpx.AsyncClient(timeout=20, trust_env=False))
+        world.http = await stack.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False))
         try:
             yield world
         finally:

@@ -24,8 +24,8 @@ from bursar.db.binaries import wheel_binaries
 from bursar.db.embedded import EmbeddedPostgres
 
 BANK_KEY: Final = "sandbox-bank-key"
-START_S: Final = 60.0
-STOP_S: Final = 45.0
+START_S: Final = 120.0
+STOP_S: Final = 90.0
 # Below the range from which the kernel takes the ports of outgoing connections: a process that
 # was killed finds its port free when it comes back.
 _PORTS: Final = range(18_000, 32_000)

@@ -10,7 +10,7 @@ from tests.e2e.judge import all_payouts, assert_verified, judged, statement
 from tests.e2e.platform import Platform, platform_running
 from tests.e2e.test_kills import FEW_AT_ONCE, file_of, harass
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(900)]
 
 KNOBS = (
     "delay_s=0.2",
@@ -28,7 +28,7 @@ KNOBS = (
 
 async def returns_told(platform: Platform) -> None:
     """Wait until every return on the statement has reached a payout."""
-    async with asyncio.timeout(30), platform.client() as api, platform.bank() as bank:
+    async with asyncio.timeout(120), platform.client() as api, platform.bank() as bank:
         while True:
             lines = await statement(bank)
             back = sum(line["amount"] for line in lines if line["kind"] == "return")
@@ -49,7 +49,7 @@ async def test_a_bank_with_every_fault_of_its_contract_that_is_killed(data_dir: 
         killed = await harass(
             platform, paying, signal.SIGKILL, ["sim"], times=3, pause_s=(0.5, 1.5)
         )
-        paid = paying.wait(120)
+        paid = paying.wait(240)
         assert paid.code == 0, paid.text
         assert killed == {"sim": 3}
         await returns_told(platform)

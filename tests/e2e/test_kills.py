@@ -14,7 +14,7 @@ from soak.chaos import every_knob, rampage
 from tests.e2e.judge import assert_verified, judged, statement
 from tests.e2e.platform import Command, Platform, alive, platform_running
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(900)]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "payouts.csv"
 SEED = 20_260_731
@@ -35,7 +35,7 @@ def file_of(rows: int, directory: Path) -> str:
 
 async def begun(platform: Platform) -> None:
     """Return when the bank has executed the first payout of a run."""
-    async with asyncio.timeout(30), platform.bank() as bank:
+    async with asyncio.timeout(90), platform.bank() as bank:
         while not await statement(bank):  # noqa: ASYNC110 - the bank is another process
             await asyncio.sleep(0.05)
 
@@ -85,9 +85,9 @@ async def test_killing_worker_api_and_postgres_during_a_run_of_500(data_dir: Pat
             signal.SIGKILL,
             ("worker", "api", "postgres"),
             times=3,
-            pause_s=(0.2, 1.6),
+            pause_s=(0.2, 1.2),
         )
-        paid = paying.wait(160)
+        paid = paying.wait(300)
         assert paid.code == 0, paid.text
         assert killed == {"worker": 3, "api": 3, "postgres": 3}
         evidence = await judged(platform)
@@ -108,7 +108,7 @@ async def test_a_rolling_restart_leaves_nothing_in_doubt(data_dir: Path) -> None
         asked = await harass(
             platform, paying, signal.SIGTERM, ("worker", "api"), times=2, pause_s=(0.3, 1.3)
         )
-        paid = paying.wait(120)
+        paid = paying.wait(240)
         assert paid.code == 0, paid.text
         assert asked == {"worker": 2, "api": 2}
         evidence = await judged(platform)
@@ -137,11 +137,12 @@ async def test_a_killed_supervisor_takes_its_children_along_and_the_next_goes_on
         assert paying.running
         orphans = platform.kill_supervisor()
         assert len(orphans) == len(("api", "worker", "sim"))
-        await asyncio.sleep(2)
-        assert not [pid for pid in orphans if alive(pid)]
+        async with asyncio.timeout(30):
+            while any(map(alive, orphans)):  # noqa: ASYNC110 - processes
+                await asyncio.sleep(0.05)
         platform.start()
         assert platform.demo["api_key"] == key
-        paid = paying.wait(120)
+        paid = paying.wait(240)
         assert paid.code == 0, paid.text
         evidence = await judged(platform)
         assert evidence.states().total() == rows

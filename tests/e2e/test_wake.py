@@ -14,10 +14,10 @@ from tests.e2e.judge import document, statement
 from tests.e2e.platform import Platform, payout_body
 from tests.e2e.test_races import create, ended
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(900)]
 
 SAMPLES = 15
-ROUNDS = 3
+ROUNDS = 6
 SEED = 22
 SWEEP_S = 0.5
 """The worker looks for due payouts this often even if nobody wakes it."""
