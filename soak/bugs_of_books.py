@@ -251,8 +251,8 @@ OF_BOOKS = (
         "a refusal that is an accident",
         "F76 I10",
         "bursar.payouts.operations",
-        'raise NotRetryable("An attempt is open or has paid.", state=payout.state)',
-        'raise KeyError("An attempt is open or has paid.")',
+        'raise NotRetryable(f"The payout is {payout.state}.", state=payout.state)',
+        'raise KeyError(f"The payout is {payout.state}.")',
     ),
     # The engine
     bug(
@@ -264,7 +264,7 @@ OF_BOOKS = (
     ),
     bug(
         "a reply that is not stored with its work",
-        "I10",
+        "F76",
         "bursar.engine.group",
         "    ws.update(\n        IDEMPOTENCY_KEYS,\n",
         "    dict(\n        IDEMPOTENCY_KEYS=",

@@ -23,7 +23,7 @@ SHOWN = 3
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_invariant_breaks(chunk: int) -> None:
-    """I1 to I12, I14, I16, I17, I22, I23, I25, I26: after every commit, or at the end by the statements.
+    """I1 to I12, I14, I16, I17, I22, I23, I25, I26: after every commit, or at the end.
 
     Every fault has fired, too, so that none is only said to be survived.
     """
