@@ -19,10 +19,10 @@ from soak.schedule import run_on, silence
 from soak.swarm import FAULTS
 from soak.tally import Tally
 
-SEEDS = range(16)
-HUNTED = range(20)
-UNHEARD = frozenset({"db.tombstone_unheard"})
-"""Too rare for so few seeds."""
+SEEDS = range(65, 79)
+"""In these, all faults of the database come several times."""
+HUNTED = (17, 14, 16) * 3
+"""In these, transactions of two processes meet often."""
 HOUR_S = 3600.0
 
 
@@ -45,18 +45,21 @@ def test_no_invariant_breaks(ours: Server) -> None:
     for seed in SEEDS:
         tally.take(ours.run(seed))
     assert tally.violations == []
-    expected = {name for name in FAULTS if name.startswith("db.")} - UNHEARD
-    assert {name for name in expected if not tally.fired[name]} == set()
+    expected = {name for name in FAULTS if name.startswith("db.")}
+    assert {name for name in expected if not tally.fired[name]} == set(), "take other seeds"
     assert tally.crashed.total() > 0
     assert ours.lock_waits > before, "nobody ever waited for another's row"
 
 
 @pytest.mark.timeout(300)
 def test_rows_that_are_not_locked_are_found_out(ours: Server) -> None:
-    """Without FOR NO KEY UPDATE updates are lost (I2, I4)."""
+    """Without FOR NO KEY UPDATE updates are lost (I2, I6).
+
+    If the journal's heads are not locked either, the journal's key stops the second writer.
+    """
     broken = {
         name: re.sub(r"FOR NO KEY UPDATE( OF \w)?\s*\Z", "", text)
-        if name.startswith("lock_")
+        if name.startswith("lock_") and name != "lock_journal_heads"
         else text
         for name, text in QUERIES.items()
     }
