@@ -249,7 +249,7 @@ OF_BOOKS = (
     ),
     bug(
         "a refusal that is an accident",
-        "F76 I10",
+        "I10",
         "bursar.payouts.operations",
         'raise NotRetryable(f"The payout is {payout.state}.", state=payout.state)',
         'raise KeyError(f"The payout is {payout.state}.")',
