@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 import httpx
@@ -156,9 +157,11 @@ def _role(address: str) -> str:
 
 
 async def gather(platform: Platform) -> Evidence:
-    """Read everything over HTTP: the bank's statement first, then all of ours."""
+    """Read everything over HTTP: the providers' statements first, then all of ours."""
     async with platform.bank() as bank:
         lines = await statement(bank)
+    async with platform.offramp() as offramp:
+        lines += await offramp_statement(offramp)
     async with platform.client(connections=_READERS) as api:
         found = await all_payouts(api)
         ids = [payout["id"] for payout in found]
@@ -195,6 +198,25 @@ async def statement(bank: httpx.AsyncClient) -> list[Document]:
         after = page["next"]
     assert [line["line"] for line in lines] == list(range(1, len(lines) + 1))
     return lines
+
+
+async def offramp_statement(offramp: httpx.AsyncClient) -> list[Document]:
+    """All lines of the off-ramp's statement, with the bank's names and in our minor units."""
+    lines: list[Document] = []
+    after: int | None = 0
+    while after is not None:
+        page = await document(offramp, "/offramp/statement", after=after)
+        lines += page["lines"]
+        after = page["next"]
+    return [
+        {
+            "kind": line["kind"],
+            "end_to_end_id": line["client_reference"],
+            "amount": int(Decimal(line["amount"]) * 10**6),
+            "currency": line["asset"],
+        }
+        for line in lines
+    ]
 
 
 async def all_payouts(api: httpx.AsyncClient) -> list[Document]:

@@ -22,8 +22,8 @@ import httpx
 
 from bursar.db.binaries import wheel_binaries
 from bursar.db.embedded import EmbeddedPostgres
+from bursar.settings import SANDBOX_BANK_API_KEY, SANDBOX_OFFRAMP_API_KEY
 
-BANK_KEY: Final = "sandbox-bank-key"
 START_S: Final = 120.0
 STOP_S: Final = 90.0
 # Below the range from which the kernel takes the ports of outgoing connections: a process that
@@ -154,16 +154,19 @@ class Platform:
         ) as http:
             yield http
 
-    @contextlib.asynccontextmanager
-    async def bank(self) -> AsyncIterator[httpx.AsyncClient]:
+    def bank(self) -> httpx.AsyncClient:
         """A client of the simulated bank."""
-        async with httpx.AsyncClient(
-            base_url=self.bank_url,
-            headers={"Authorization": f"Bearer {BANK_KEY}"},
-            timeout=30,
-            trust_env=False,
-        ) as http:
-            yield http
+        return self._provider(SANDBOX_BANK_API_KEY)
+
+    def offramp(self) -> httpx.AsyncClient:
+        """A client of the simulated off-ramp."""
+        return self._provider(SANDBOX_OFFRAMP_API_KEY)
+
+    def _provider(self, key: str) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.AsyncClient(
+            base_url=self.bank_url, headers=headers, timeout=30, trust_env=False
+        )
 
     async def turn(self, **knobs: float) -> None:
         """Set knobs of the running bank; its next start forgets them."""
