@@ -133,6 +133,7 @@ async def rampage(
     outcome = Outcome(rows)
     file = await asyncio.to_thread(write_file, rows, seed, platform.data_dir / "chaos.csv")
     paying = platform.start_bursar("pay", file, "--no-wait", "--concurrency", "4")
+    await _begun(platform)
     outcome.killed = await _kill_at_random(platform, kills, seed)
     paid = await asyncio.to_thread(paying.wait, max(240.0, rows / 5))
     if paid.code != 0:
@@ -148,6 +149,13 @@ async def rampage(
         outcome.faults.append(f"verify: {verified.text[-500:]}")
     outcome.seconds = clock.monotonic() - began
     return outcome
+
+
+async def _begun(platform: Platform) -> None:
+    """Return when the first payout is made: a `bursar pay` that finds no API at all gives up."""
+    async with asyncio.timeout(120), platform.client() as api:
+        while not (await judge.document(api, "/payouts", limit=1))["data"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def _kill_at_random(platform: Platform, kills: int, seed: int) -> Counter[str]:

@@ -158,10 +158,7 @@ def _role(address: str) -> str:
 
 async def gather(platform: Platform) -> Evidence:
     """Read everything over HTTP: the providers' statements first, then all of ours."""
-    async with platform.bank() as bank:
-        lines = await statement(bank)
-    async with platform.offramp() as offramp:
-        lines += await offramp_statement(offramp)
+    lines = await statements(platform)
     async with platform.client(connections=_READERS) as api:
         found = await all_payouts(api)
         ids = [payout["id"] for payout in found]
@@ -186,6 +183,12 @@ def assert_verified(platform: Platform) -> None:
     assert anchor.stat().st_size > 0
     found = platform.bursar("verify", "--anchor", str(anchor))
     assert found.code == 0, found.text
+
+
+async def statements(platform: Platform) -> list[Document]:
+    """What bank and off-ramp executed, the bank's lines first."""
+    async with platform.bank() as bank, platform.offramp() as offramp:
+        return [*await statement(bank), *await offramp_statement(offramp)]
 
 
 async def statement(bank: httpx.AsyncClient) -> list[Document]:
