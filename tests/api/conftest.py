@@ -27,6 +27,7 @@ from bursar.kit.clock import SystemClock
 from bursar.kit.ids import SystemIds, SystemRandomness, new_secret
 from bursar.payouts.commands import ExpirePayout
 from bursar.rails.bank import webhooks as bank_webhooks
+from bursar.rails.contracts import CONTRACTS
 from tests.conftest import Database
 from tests.engine.wiring import begin
 
@@ -131,6 +132,15 @@ class Api:
         attempt = f"key-{self.next_number()}"
         await self.owner.submit(begin(made["id"][3:], attempt))
         return {**made, "attempt": attempt}
+
+    async def long_ago(self) -> None:
+        """All attempts begun so far are past their windows, and their keys' lives."""
+        age = CONTRACTS["bank"].key_lifetime_s + 60
+        await self.owners_pool.execute(
+            "UPDATE attempts SET begun_at = begun_at - $1 * interval '1 second', "
+            "lease_until = lease_until - $1 * interval '1 second'",
+            age,
+        )
 
     async def failed(self, **changes: Any) -> dict[str, Any]:
         """A payout that could not be sent in time."""

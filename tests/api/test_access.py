@@ -142,6 +142,7 @@ async def _fit_for(api: Api, path: str) -> tuple[str, str]:
         made = await api.failed(amount=10)
     elif path.endswith("{payout_id}/resolve"):
         made = await api.begun(amount=10)
+        await api.long_ago()
     else:
         made = await api.payout(amount=10)
     return made["id"], await api.alert()

@@ -10,7 +10,6 @@ from bursar.api.responses import PayoutDetail, Resolution
 from bursar.engine.model import PLATFORM
 from bursar.identity.model import Role
 from bursar.payouts.inbox import ApplyEvent, ReceiveEvent
-from bursar.rails.contracts import CONTRACTS
 from bursar.rails.port import EventKind
 from tests.api.conftest import MERCHANTS, ORIGIN, Api, make_key
 from tests.api.test_bad_input import problem_of
@@ -26,16 +25,6 @@ async def second_person(api: Api, person: str = "Barbara") -> str:
     """What the key of another person of merchant A is sent as."""
     key = await make_key(api.owner, MERCHANTS[0], Role.FINANCE_OPS, person=person)
     return f"Bearer {key}"
-
-
-async def long_ago(api: Api) -> None:
-    """All attempts begun so far are past their windows, and their keys' lives."""
-    age = CONTRACTS["bank"].key_lifetime_s + 60
-    await api.owners_pool.execute(
-        "UPDATE attempts SET begun_at = begun_at - $1 * interval '1 second', "
-        "lease_until = lease_until - $1 * interval '1 second'",
-        age,
-    )
 
 
 async def platform(
@@ -104,7 +93,7 @@ async def test_two_persons_resolve(api: Api) -> None:
     """F68: 202, then 200 from another person; two keys of one person are one person."""
     made = await api.begun()
     where = f"/payouts/{made['id']}/resolve"
-    await long_ago(api)
+    await api.long_ago()
 
     before = (await api.get(f"/payouts/{made['id']}")).json()["resolution"]
     proposed = await api.post(where, EXECUTED)
@@ -143,7 +132,7 @@ async def test_people_wait_for_window_and_key(api: Api, said: dict[str, Any], st
     where = f"/payouts/{made['id']}/resolve"
 
     early = problem_of(await api.post(where, said))
-    await long_ago(api)
+    await api.long_ago()
     proposed = await api.post(where, said)
     confirmed = await api.post(where, said, Authorization=await second_person(api))
 
