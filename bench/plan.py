@@ -9,7 +9,8 @@ class Plan:
 
     `payouts` go through groups in each repeat, `rows` one at a time over each number of
     `connections` that is tried; `singles` one after the other; `requests` over HTTP; `settled`
-    through the whole platform; `bulk` are loaded before flatness is measured.
+    through the whole platform; `bulk` are loaded before flatness is measured. Another checkout
+    takes `turns` with this one.
     """
 
     merchants: int = 10_000
@@ -21,11 +22,19 @@ class Plan:
     requests: int = 6_000
     settled: int = 2_000
     bulk: int = 1_000_000
+    turns: int = 15
 
 
 FULL = Plan()
 QUICK = Plan(
-    merchants=2_000, payouts=3_840, rows=400, singles=100, requests=1_500, settled=300, bulk=20_000
+    merchants=2_000,
+    payouts=3_840,
+    rows=400,
+    singles=100,
+    requests=1_500,
+    settled=300,
+    bulk=20_000,
+    turns=5,
 )
 SMOKE = Plan(
     connections=(1, 4),
@@ -37,4 +46,5 @@ SMOKE = Plan(
     requests=64,
     settled=8,
     bulk=64,
+    turns=2,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import uvloop
 
+from bench.against import ContestantFailed, compare
 from bench.flatness import flatness
 from bench.http_api import over_http
 from bench.in_process import in_process
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = QUICK if options.quick else FULL
     if options.big is not None:
         plan = replace(plan, bulk=options.big)
+    if options.against is not None:
+        return _compare(options.against, plan)
     names = options.only or list(PARTS)
     about = machine()
     figures: list[Figure] = []
@@ -49,6 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _compare(other: Path, plan: Plan) -> int:
+    if not (other / "bench" / "in_process.py").is_file():
+        print(f"{other} is no checkout with benchmarks", file=sys.stderr)
+        return 2
+    print(machine(), flush=True)
+    try:
+        print(table(uvloop.run(compare(other.resolve(), plan))))
+    except ContestantFailed as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    return 0
+
+
 async def _measure(part: Part, lab: Laboratory, plan: Plan) -> list[Figure]:
     return await part(lab, plan)
 
@@ -60,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="small counts, about a minute")
     parser.add_argument(
         "--only", action="append", choices=list(PARTS), metavar="PART", help=", ".join(PARTS)
+    )
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="measure another checkout, in turns with this"
     )
     parser.add_argument("--big", type=int, metavar="N", help="payouts to load for flatness")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all repeats there")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bench.against import HERE, MEASUREMENTS, ContestantFailed, compare
 from bench.flatness import flatness
 from bench.http_api import over_http
 from bench.in_process import in_process
@@ -65,6 +66,27 @@ async def test_over_http(lab: Laboratory) -> None:
         "32 connections",
         "128 connections",
     ]
+
+
+async def test_a_checkout_against_itself() -> None:
+    """Both sides are measured as often, each in its own process over its own server."""
+    figures = await compare(HERE, SMOKE)
+
+    assert [figure.name for figure in figures] == [title for title, _ in MEASUREMENTS.values()]
+    for figure in figures:
+        assert figure.baseline is not None
+        assert [len(side.values) for side in (figure.ours, figure.baseline)] == [SMOKE.turns] * 2
+        assert min(*figure.ours.values, *figure.baseline.values) > 0
+
+
+async def test_a_checkout_that_can_not_be_measured(tmp_path: Path) -> None:
+    """It is an error of this command, not a table with holes."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").touch()
+
+    with pytest.raises(ContestantFailed, match="stopped, with 1"):
+        await compare(tmp_path, SMOKE)
 
 
 async def test_both_baselines_store_what_the_engine_stores(lab: Laboratory) -> None:
