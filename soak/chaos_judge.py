@@ -178,7 +178,7 @@ def _executions(case: Case) -> Iterator[str]:
     fates = case.evidence.fates
     counts = Counter(debit["key"] for debit in case.debits())
     for key, count in counts.items():
-        if count > 1 + fates.meets("double", key):
+        if count > 1 + fates.meets("double", key) and not fates.meets("forgets", key):
             yield f"executed {count} times under {key}"
     in_time = [key for key in counts if not fates.meets("worse", key)]
     if len(in_time) > 1:

@@ -70,6 +70,7 @@ KNOBS = {
     "wrong_amount": 0.1,
     "wrong_currency": 0.1,
     "double": 0.1,
+    "forgets": 0.5,
     "stuck": 0.05,
     "credentials": 0.2,
 }
@@ -224,7 +225,7 @@ def _plan(tape: Tape, number: int, swarm: Swarm, spread: float) -> Plan:
 
 
 PEOPLE = ("people.resolve", "people.resolve_early", "people.alert_closed", "people.alert_refused")
-UNHEARD = frozenset({"bank.repeat_declined"})
+UNHEARD = frozenset({"bank.repeat_declined", "bank.forgets"})
 """Knobs that cannot have an effect: the bank's contract sends no order again."""
 
 

@@ -61,7 +61,7 @@ async def check_truth(desk: Desk, knobs: Mapping[str, float], began_ms: int) -> 
     for number in range(ORDERS):
         key = desk.key(number)
         truth = desk.provider.truth(key)
-        assert len(truth.debits) <= (2 if knobs["double"] else 1)
+        assert len(truth.debits) <= (2 if knobs["double"] or knobs["forgets"] else 1)
         back = sum(line.amount for line in truth.returns)
         assert back <= sum(line.amount for line in truth.debits)
         if not knobs["worse"]:

@@ -14,6 +14,7 @@ TERMS: Final = Terms(
     prefix="bt_",
     return_prefix="rt_",
     window_s=3.0,
+    key_life_s=60.0,
     cost=20,
     currencies=frozenset(_CURRENCIES.split()),  # ISO 4217, and two stablecoins
     mistakes=("EUR", "USD"),

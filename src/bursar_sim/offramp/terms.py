@@ -11,6 +11,7 @@ TERMS: Final = Terms(
     prefix="op_",
     return_prefix="rf_",
     window_s=4.0,
+    key_life_s=120.0,
     cost=10_000,
     currencies=frozenset({ASSET}),
     mistakes=("USDT", ASSET),

@@ -60,13 +60,17 @@ def decide(
     """What the provider makes of an order; `lost` is how often one of its key was lost before.
 
     A booking must be committed before anybody hears of it. A `known` transfer is what the key
-    made before; its first answer is given again.
+    made before; its first answer is given again while the key lives.
     """
     arrival = f"{order.key}#{lost + (known.arrivals if known else 0)}"
     if rules.fires("lost", arrival):
         return Verdict(Lost(), lost=True, fired=("lost",))
+    if known is not None and known.fingerprint != order.fingerprint:
+        return Verdict(KeyReused())
+    if known is not None and _is_forgotten(known, rules, now_ms):
+        return _anew(known, arrival, rules, now_ms)
     if known is not None:
-        return _again(order, known, arrival, rules)
+        return _again(known, arrival, rules)
     if rules.fires("error_not_executed", arrival):
         status = _error(rules, arrival)
         return Verdict(Failing(status), lost=True, fired=("error_not_executed",))
@@ -122,7 +126,8 @@ class _New:
             (),
             self.rules,
         )
-        heard = any(planned.step is Step.REPEAT for planned in executed.transfer.plan)
+        repeats = any(planned.step is Step.REPEAT for planned in executed.transfer.plan)
+        heard = repeats or self._fires("forgets")
         return replace(
             executed,
             notices=executed.notices if heard else (),
@@ -246,9 +251,29 @@ class _New:
         return Booking(transfer, (), told, fired)
 
 
-def _again(order: Order, known: Transfer, arrival: str, rules: Rules) -> Verdict:
-    if known.fingerprint != order.fingerprint:
-        return Verdict(KeyReused())
+def _is_forgotten(known: Transfer, rules: Rules, now_ms: int) -> bool:
+    """Whether an order under the key is taken for a new one, although it was or will be executed.
+
+    One that was refused would be refused again: that makes no difference.
+    """
+    leaves = any(planned.step is Step.EXECUTE for planned in known.plan)
+    if known.executed_at is None and not leaves:
+        return False
+    life_ms = 0 if rules.fires("forgets", known.key) else rules.terms.key_life_ms
+    return now_ms >= known.received_at + life_ms
+
+
+def _anew(known: Transfer, arrival: str, rules: Rules, now_ms: int) -> Verdict:
+    """The money leaves once more, under another reference, for the order as it came in now."""
+    early = now_ms < known.received_at + rules.terms.key_life_ms
+    due = max(now_ms, *(planned.at_ms for planned in known.plan), 0)
+    plan = (*known.plan, Planned(Step.REPEAT, due))
+    booking = Booking(replace(known, received_at=now_ms, plan=plan))
+    reply, fired = _reply(known, arrival, rules, new=True)
+    return Verdict(reply, booking, fired=(*fired, "forgets") if early else fired)
+
+
+def _again(known: Transfer, arrival: str, rules: Rules) -> Verdict:
     in_flight = known.status is Status.PENDING
     if in_flight and known.mute:
         return Verdict(Reply(known, new=False, fault=Fault.SILENCE))

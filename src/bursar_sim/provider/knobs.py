@@ -80,6 +80,8 @@ class Knobs:
     "Another currency is executed, and told."
     double: float = 0.0
     "Executed twice within the window, the second time under another reference."
+    forgets: float = 0.0
+    "Against the contract: a key is forgotten at once, and a repeated order executed once more."
     flip: float = 0.0
     "Told as failed, and executed after all, within the window."
     undo: float = 0.0

@@ -226,8 +226,10 @@ class Processor:
         )
         if verdict.lost:
             self._store.lose(order.key)
-        elif verdict.booking is not None:
+        elif verdict.booking is not None and known is None:
             self._store.insert(verdict.booking)
+        elif verdict.booking is not None:
+            self._store.update(verdict.booking)
         elif known is not None and not isinstance(verdict.decision, KeyReused):
             self._store.arrived(order.key)
         return verdict

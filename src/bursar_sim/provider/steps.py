@@ -60,7 +60,7 @@ def execute(transfer: Transfer, at_ms: int, after: tuple[Planned, ...], rules: R
     )
     too_late = at_ms > transfer.received_at + rules.terms.window_ms
     corrected = any(planned.step in {Step.REPEAT, Step.UNDO} for planned in follow)
-    news = flipped or too_late or corrected
+    news = flipped or too_late or corrected or rules.fires("forgets", transfer.key)
     told, fired = notices("settled", new, at_ms, rules, news=news)
     return Booking(new, _debit(new, at_ms), told, fired + (("flip",) if flipped else ()))
 
@@ -108,8 +108,13 @@ def notices(
 
 
 def _follow(transfer: Transfer, at_ms: int, rules: Rules) -> tuple[Planned, ...]:
-    """Of a second execution, an undoing and a return an execution has at most one."""
+    """Of a second execution, an undoing and a return an execution has at most one.
+
+    None of them where the key is forgotten, for then the sender can make it a second execution.
+    """
     key = transfer.key
+    if rules.fires("forgets", key):
+        return ()
     back_ms = int(1000 * rules.knobs.return_delay_s)
     if rules.fires("double", key):
         left_ms = max(transfer.received_at + rules.terms.window_ms - at_ms, 0)
@@ -155,14 +160,20 @@ def _return(
 
 
 def _repeat(transfer: Transfer, at_ms: int, after: tuple[Planned, ...], rules: Rules) -> Booking:
+    number = transfer.sequence + 1
     new = replace(
         transfer,
-        told_reference=rules.terms.prefix + hex_id(rules.seed, f"{transfer.key}/2"),
-        sequence=transfer.sequence + 1,
+        status=Status.EXECUTED,
+        code=None,
+        cost=rules.terms.cost,
+        told_reference=rules.terms.prefix + hex_id(rules.seed, f"{transfer.key}/{number}"),
+        sequence=number,
         plan=after,
     )
     told, fired = notices("settled", new, at_ms, rules, news=True)
-    return Booking(new, _debit(new, at_ms), told, (*fired, "double"))
+    forgotten = rules.fires("forgets", transfer.key)
+    doubled = () if forgotten or not rules.fires("double", transfer.key) else ("double",)
+    return Booking(new, _debit(new, at_ms), told, fired + doubled)
 
 
 def _undo(transfer: Transfer, at_ms: int, after: tuple[Planned, ...], rules: Rules) -> Booking:

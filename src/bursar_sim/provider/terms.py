@@ -14,6 +14,8 @@ class Terms:
     "Of the ids of returns."
     window_s: float
     "An order is executed at most so long after it came in."
+    key_life_s: float
+    "So long after it came in the same key means the same order; afterwards it is another one."
     cost: int
     "What it charges for one execution."
     currencies: frozenset[str]
@@ -46,6 +48,11 @@ class Terms:
     def window_ms(self) -> int:
         """The window in milliseconds."""
         return int(1000 * self.window_s)
+
+    @property
+    def key_life_ms(self) -> int:
+        """The life of a key in milliseconds."""
+        return int(1000 * self.key_life_s)
 
     def explained(self, code: str | None) -> dict[str, object]:
         """A code and its words, as fields of a body."""
