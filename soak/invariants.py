@@ -73,17 +73,23 @@ class Checker:
         """Whose a provider's key is: (provider, key) to payout."""
         self.reopened: dict[str, int] = {}
         """By payout: how many attempts it had when a person sent it again."""
+        self.answered: set[str] = set()
+        """Attempts that had ended, and of which the provider was asked once more and answered."""
+        self._called_now: set[str] = set()
         self._said: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._known: set[str] = set()
 
     def commit(self, commit: Commit) -> None:
         """Take in one transaction and check all that it touched."""
         touched: set[str] = set()
+        self._called_now = {row.id for table, row in commit.inserted if table.name == "incidents"}
         for table, row in commit.inserted:
             if table is JOURNAL:
                 self._entry(commit, row)
-        for table, _, row in commit.updated:
+        for table, before, row in commit.updated:
             if table is ATTEMPTS:
+                if row.sends > before.sends:
+                    self._goes_out(row)
                 self.attempts[row.payout_id][row.id] = row
                 touched.add(row.payout_id)
         for table, row in commit.inserted:
@@ -108,6 +114,7 @@ class Checker:
                 touched.add(row.id)
             case "attempts":
                 self.keys[row.provider, row.provider_key] = row.payout_id
+                self._goes_out(row)
                 self._successor(row)
                 self.attempts[row.payout_id][row.id] = row
                 touched.add(row.payout_id)
@@ -261,20 +268,38 @@ class Checker:
 
     def _given_back(self, row: Payout) -> None:
         """I4: nobody takes the hold back while people are called for another amount's sake."""
-        asked = [
-            incident
-            for incident in rows_of(self.memory, "incidents")
-            if (incident.subject_id, incident.kind) == (row.id, "amount_mismatch")
-            and incident.closed_at is None
-        ]
-        if asked:
+        if self._is_asked(row.id):
             self._broken("I4", f"{row.id} is {row.state}, and another amount may have left")
+
+    def _goes_out(self, row: Attempt) -> None:
+        """F18: nothing is sent while people are called for another amount's sake."""
+        if self._is_asked(row.payout_id):
+            self._broken("F18", f"{row.id} is sent, and another amount may have left")
+
+    def _is_asked(self, payout_id: str) -> bool:
+        """Whether people had been called for another amount's sake, before this commit."""
+        return any(
+            (incident.subject_id, incident.kind) == (payout_id, "amount_mismatch")
+            and incident.closed_at is None
+            and incident.id not in self._called_now
+            for incident in rows_of(self.memory, "incidents")
+        )
 
     def _entry(self, commit: Commit, row: Any) -> None:
         body = json.loads(row.body)
         if row.kind.startswith("payout.") and "to" in body:
             self._said[row.subject_id].append(body)
+        if "answer" in body:
+            self._answer(row, body)
         self._world.note(commit.node, f"{row.kind} {row.subject_id[-6:]} {_short(body)}")
+
+    def _answer(self, row: Any, body: dict[str, Any]) -> None:
+        """F26: silence is no answer to a question while the provider may still know one."""
+        attempt = self.attempts[row.subject_id][body["attempt"]]
+        self.answered.add(attempt.id)
+        silent = body["answer"]["outcome"] == "unknown" and body["answer"]["amount_minor"] is None
+        if silent and row.at <= attempt.begun_at + CONTRACTS[attempt.provider].key_lifetime:
+            self._broken("F26", f"{attempt.id} is not asked about again after {body['answer']}")
 
     def _payout(self, payout_id: str) -> None:
         """I4 and I6 of one payout."""

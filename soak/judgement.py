@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from bursar.payouts.model import Attempt, Payout
+from bursar.money.currency import CURRENCIES
+from bursar.payouts.model import Attempt, Fact, Payout
 from bursar.payouts.view import payout_json
 from bursar.rails.contracts import CONTRACTS
 from bursar_sim.draws import fires
@@ -111,19 +112,22 @@ class Moved(msgspec.Struct):
             if line.kind == "debit"
         ]
 
-    def without_strange(self, payout: Payout) -> bool:
+    def without_strange(self, payout: Payout) -> set[tuple[int, str]]:
         """Leave out the executions of another amount or currency, and what came back of them.
 
-        Nothing of them is booked. True if there was one.
+        Nothing of them is booked. Returns what they moved: (minor units, currency).
         """
         strange = {
             (provider, line.key, line.reference)
             for provider, line in self.executions()
             if _is_strange(line, payout)
         }
+        moved: set[tuple[int, str]] = set()
         for (provider, key), lines in self.lines.items():
-            lines[:] = [one for one in lines if (provider, key, one.reference) not in strange]
-        return bool(strange)
+            left_out = [one for one in lines if (provider, key, one.reference) in strange]
+            moved |= {(one.amount, one.currency) for one in left_out if one.kind != "cost"}
+            lines[:] = [one for one in lines if one not in left_out]
+        return moved
 
     def readings(self, looked_at: set[str]) -> Iterator[Counter[str]]:
         """Sums by kind that the books may show.
@@ -169,6 +173,7 @@ def judge(
                 world.broken("I8", f"{name} moved money under {line.key}, not a key of ours")
             else:
                 moved[payout_id].lines.setdefault((name, line.key), []).append(line)
+    _asked(world, checker)
     for payout_id, payout in checker.payouts.items():
         kinds = told[payout_id]
         _executions(world, wire, payout_id, moved[payout_id].executions())
@@ -177,11 +182,41 @@ def judge(
             world.broken("I5", f"{payout_id} was executed twice, and nobody was told")
         if strange and "amount_mismatch" not in kinds:
             world.broken("F18", f"{payout_id}: another amount was executed, and nobody was told")
+        _told_amounts(world, checker, payout, strange)
         if not strange and kinds & ABOUT_AMOUNTS:
             world.broken("I8", f"{payout_id}: {kinds & ABOUT_AMOUNTS} without a reason")
         costs = payout_id not in resolved
         booked = _books(world, checker, payout, moved[payout_id], kinds, costs=costs)
         _shown(world, payout, moved[payout_id], booked)
+
+
+def _told_amounts(
+    world: World, checker: Checker, payout: Payout, strange: AbstractSet[tuple[int, str]]
+) -> None:
+    """F18: an alert about another amount tells that amount, if we carry its currency."""
+    moved = {pair for pair in strange if pair[1] in CURRENCIES}
+    allowed = moved if moved == strange else moved | {(payout.amount, payout.currency)}
+    for incident in rows_of(checker.memory, "incidents"):
+        about = (incident.subject_id, incident.kind) == (payout.id, "amount_mismatch")
+        if about and (incident.amount, incident.currency) not in allowed:
+            told = f"{incident.amount} {incident.currency}"
+            world.broken("F18", f"{payout.id}: people are told of {told}, not of {strange}")
+
+
+def _asked(world: World, checker: Checker) -> None:
+    """F26: of what was paid and failed, in no order, the provider was asked until it answered."""
+    facts: dict[str, list[Fact]] = defaultdict(list)
+    for fact in rows_of(checker.memory, "facts"):
+        facts[fact.attempt_id].append(fact)
+    for attempt_id, known in facts.items():
+        paid = [fact for fact in known if fact.kind == "paid"]
+        failed = [fact for fact in known if fact.kind == "failed"]
+        ordered = all(fact.sequence is not None for fact in failed) and any(
+            fact.sequence is not None for fact in paid
+        )
+        heard = attempt_id in checker.answered or any(fact.source == "inquiry" for fact in known)
+        if paid and failed and not ordered and not heard:
+            world.broken("F26", f"{attempt_id} was paid and failed, and nobody asked which")
 
 
 def _books(

@@ -69,8 +69,9 @@ class EventKind(StrEnum):
 class ProviderEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One fact, from a signed message. Amounts are minor units of `currency`.
 
-    `amount_minor` is what the event is about: of a `returned`, the part that came back. Whether
-    it fits the attempt is for the reader to check; so is whether a `failed` proves anything.
+    `amount_minor` is what the event is about: of a `returned`, the part that came back. It is 0 if
+    that can't be told in our minor units, and `currency` empty if we don't carry it. Whether it
+    fits the attempt is for the reader to check; so is whether a `failed` proves anything.
     `sequence` is the provider's own order of its events about one key, where it has one.
     """
 
@@ -104,6 +105,13 @@ class WebhookVerifier(Protocol):
 
         Raises `WebhookSignatureInvalid`. `allow_bare` admits the sandbox's signature that covers
         the body alone.
+        """
+        ...
+
+    def identify(self, body: bytes) -> str:
+        """The id of the event in a verified body, whatever else it says.
+
+        Raises `ProviderEventInvalid` if it has none: then nobody could tell it from another.
         """
         ...
 

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from bursar.rails.errors import ProviderEventInvalid, WebhookSignatureInvalid
-from bursar.rails.strict_json import Unreadable, decode_object
+from bursar.rails.strict_json import Token, Unreadable, decode_object
 
 FRESH_S: Final = 300
 
@@ -25,6 +25,10 @@ _BARE: Final = re.compile(r"sha256=([0-9a-f]{64})\Z")
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,12}\Z")
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+
+class _Identified(msgspec.Struct):
+    event_id: Token
 
 
 def verify_signature(
@@ -64,6 +68,14 @@ def read_event(body: bytes, shape: type[T], detail: str) -> T:
     except Unreadable as error:
         pointer = error.path.removeprefix("$").replace(".", "/")
         raise ProviderEventInvalid(detail, pointer=pointer or None) from None
+
+
+def identify(body: bytes) -> str:
+    """The `event_id` of a verified body: 1 to 128 visible ASCII characters.
+
+    Raises `ProviderEventInvalid` if the body is no JSON object with one.
+    """
+    return read_event(body, _Identified, "the body is not an event with an id").event_id
 
 
 def in_utc(occurred_at: datetime) -> datetime:

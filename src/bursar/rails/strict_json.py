@@ -1,13 +1,15 @@
 """Provider text is untrusted: one strict reading of JSON, and text that a database can hold."""
 
 import json
-from typing import Final, NoReturn, TypeVar
+from typing import Annotated, Final, NoReturn, TypeVar
 
 import msgspec
 
 _TEXT_MAX: Final = 140
 
 T = TypeVar("T", bound=msgspec.Struct)
+Token = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,128}\Z")]
+"""A provider's name of a thing."""
 
 
 class Unreadable(Exception):

@@ -104,7 +104,9 @@ def test_one_spelling_per_amount(text: str) -> None:
         ({"status": "failed", "code": "recipient_returned"}, Unknown("unlisted_code:")),
         ({"status": "refunded"}, Unknown("refunded")),
         ({"amount": "1.000002"}, Unknown("amount_mismatch", 1_000_002, "USDC")),
-        ({"asset": "USDT"}, Unknown("amount_mismatch", 0)),
+        ({"asset": "USDT"}, Unknown("amount_mismatch", 1_000_001, "USDT")),
+        ({"asset": "EUR"}, Unknown("amount_mismatch", 0)),
+        ({"asset": "DOGE"}, Unknown("amount_mismatch", 0)),
         ({"amount": "1.0"}, Unknown("amount_unreadable")),
         ({"client_reference": KEY[::-1]}, Unknown("key_mismatch")),
         ({"sequence": True}, Unknown("http_200_unreadable")),
@@ -138,16 +140,20 @@ def test_refused_credentials(body: bytes, *, proof: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "asset", "said"),
     [
-        ("processing", StatusUnknown("amount_unreadable")),
-        ("completed", StatusExecuted(provider_ref="op_1", amount_minor=0, currency="")),
-        ("refunded", StatusExecuted(provider_ref="op_1", amount_minor=0, currency="")),
+        ("processing", "USDT", StatusUnknown("amount_unreadable")),
+        *(
+            (status, asset, StatusExecuted(provider_ref="op_1", amount_minor=own, currency=code))
+            for status in ("completed", "refunded")
+            # A euro has two decimals, so the off-ramp's six can't be told in its minor units.
+            for asset, own, code in (("USDT", 1_000_001, "USDT"), ("EUR", 0, ""), ("DOGE", 0, ""))
+        ),
     ],
 )
-def test_an_inquiry_that_tells_another_asset(status: str, said: Inquiry) -> None:
+def test_an_inquiry_that_tells_another_asset(status: str, asset: str, said: Inquiry) -> None:
     """F18: if money left it is not what was asked for, so people must look."""
-    body = json.dumps(PAYOUT | {"status": status, "asset": "USDT"}).encode()
+    body = json.dumps(PAYOUT | {"status": status, "asset": asset}).encode()
     assert decode_inquiry(200, body, KEY, OFFRAMP) == said
 
 

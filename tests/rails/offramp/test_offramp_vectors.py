@@ -172,8 +172,20 @@ def test_events(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", named(VECTORS["refused_events"]))
 def test_refused_events(vector: dict[str, Any]) -> None:
-    """Signed, but not an event of the contract: the field is named, nothing is stored."""
+    """F76: signed, but not an event of the contract: the field is named."""
     with pytest.raises(ProviderEventInvalid) as refused:
         webhooks.parse(vector["body"].encode())
 
     assert refused.value.pointer == vector["field"]
+
+
+@pytest.mark.parametrize(
+    ("asset", "amount", "currency"),
+    [("USDT", 100_250_000, "USDT"), ("EUR", 0, ""), ("DOGE", 0, "")],
+)
+def test_an_event_in_another_asset(asset: str, amount: int, currency: str) -> None:
+    """F18: it is told as far as we carry the asset; whether it was asked for is judged later."""
+    vector = next(one for one in VECTORS["signatures"] if one["name"] == "completed")
+    event = webhooks.parse(vector["body"].replace("USDC", asset).encode())
+
+    assert (event.amount_minor, event.currency) == (amount, currency)

@@ -43,7 +43,8 @@ _PARAMETERS: Final = [
 async def provider_event(request: Request) -> Response:
     """Take an event of a provider. A known one is taken again without effect.
 
-    The signature covers `provider_id.timestamp.body`, byte for byte, and is checked first.
+    The signature covers `provider_id.timestamp.body`, byte for byte, and is checked first. What it
+    says is read later: an event that nobody can read is stored all the same, and people are told.
     """
     deps: Deps = request.app.state.deps
     provider = request.headers.get("x-provider-id", "")
@@ -58,12 +59,12 @@ async def provider_event(request: Request) -> Response:
         deps.clock.wall().timestamp(),
         allow_bare=deps.sandbox,
     )
-    event = source.verifier.parse(body)
-    request.scope["log"].update(provider=provider, event_id=event.event_id)
+    event_id = source.verifier.identify(body)
+    request.scope["log"].update(provider=provider, event_id=event_id)
     receive = ReceiveEvent(
         origin=Origin(f"provider:{provider}", request.scope["correlation_id"]),
         provider=provider,
-        event_id=event.event_id,
+        event_id=event_id,
         body=body.decode(),
     )
     with passing(deps.crash, Step.INBOX_STORE):

@@ -28,7 +28,7 @@ from bursar.rails.outcomes import (
 )
 from bursar.rails.port import PayoutInstruction
 from bursar.rails.proof import listed
-from bursar.rails.strict_json import Unreadable, decode_object, plain_text
+from bursar.rails.strict_json import Token, Unreadable, decode_object, plain_text
 
 _OK: Final = 200
 _CREATED: Final = 201
@@ -39,11 +39,10 @@ _UNPROCESSABLE: Final = 422
 
 Amount = Annotated[int, msgspec.Meta(ge=1, le=MAX_MINOR)]
 Charge = Annotated[int, msgspec.Meta(ge=0, le=MAX_MINOR)]
-Reference = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,128}\Z")]
 
 
 class _Transfer(msgspec.Struct):
-    transfer_id: Reference
+    transfer_id: Token
     end_to_end_id: str
     status: str
     amount: Amount
@@ -52,7 +51,7 @@ class _Transfer(msgspec.Struct):
     code: str | None = None
     reason: str | None = None
     returned_amount: Amount | None = None
-    return_id: Reference | None = None
+    return_id: Token | None = None
 
 
 class _Rejection(msgspec.Struct):

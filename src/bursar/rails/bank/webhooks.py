@@ -9,11 +9,12 @@ import msgspec
 from bursar.money.currency import currency
 from bursar.money.errors import UnknownCurrency
 from bursar.money.model import MAX_MINOR
-from bursar.rails.contracts import CONTRACTS
+from bursar.rails import signed_events
+from bursar.rails.contracts import CONTRACTS, Contract
 from bursar.rails.errors import ProviderEventInvalid
 from bursar.rails.port import EventKind, ProviderEvent
 from bursar.rails.signed_events import in_utc, read_event, verify_signature
-from bursar.rails.strict_json import plain_text
+from bursar.rails.strict_json import Token, plain_text
 
 PROVIDER_ID: Final = "bank"
 
@@ -23,8 +24,6 @@ _KINDS: Final = {
     "transfer.rejected": EventKind.FAILED,
     "transfer.returned": EventKind.RETURNED,
 }
-
-Token = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,128}\Z")]
 
 
 class _Data(msgspec.Struct):
@@ -52,21 +51,19 @@ def verify(
     verify_signature(PROVIDER_ID, headers, body, secret, now_unix, allow_bare=allow_bare)
 
 
+def identify(body: bytes) -> str:
+    """The id of the event in a verified body: see `signed_events.identify`."""
+    return signed_events.identify(body)
+
+
 def parse(body: bytes) -> ProviderEvent:
     """The event in a verified body. Raises `ProviderEventInvalid` with the field's pointer."""
     contract = CONTRACTS[PROVIDER_ID]
     event = read_event(body, _Event, "the body is not an event of the bank")
     data = event.data
-    try:
-        own = currency(data.currency)
-    except UnknownCurrency as error:
-        raise ProviderEventInvalid(error.detail, pointer="/data/currency") from None
     if not contract.key_fits(data.end_to_end_id):
         raise ProviderEventInvalid("not a key of ours", pointer="/data/end_to_end_id")
-    amount = contract.from_provider_minor(data.amount, own)
-    cost = contract.from_provider_minor(data.cost, own)
-    if amount is None or cost is None:
-        raise ProviderEventInvalid("not a whole minor unit of ours", pointer="/data/amount")
+    amount, cost, code = _in_ours(data, contract)
     kind = _KINDS[event.type]
     if kind is EventKind.RETURNED and data.return_id is None:
         raise ProviderEventInvalid("a return carries its own id", pointer="/data/return_id")
@@ -76,10 +73,23 @@ def parse(body: bytes) -> ProviderEvent:
         provider_key=data.end_to_end_id,
         provider_ref=data.transfer_id,
         amount_minor=amount,
-        currency=own.code,
+        currency=code,
         cost_minor=cost,
         code=plain_text(data.code) or None,
         reason=plain_text(data.reason) or None,
         return_id=data.return_id,
         occurred_at=in_utc(event.occurred_at),
     )
+
+
+def _in_ours(data: _Data, contract: Contract) -> tuple[int, int, str]:
+    """Amount and cost in our minor units, and the currency; 0 and empty for what we can't tell."""
+    try:
+        own = currency(data.currency)
+    except UnknownCurrency:
+        return 0, 0, ""
+    amount = contract.from_provider_minor(data.amount, own)
+    cost = contract.from_provider_minor(data.cost, own)
+    if cost is None:
+        raise ProviderEventInvalid("not a whole minor unit of ours", pointer="/data/cost")
+    return amount or 0, cost, own.code

@@ -10,7 +10,7 @@ import msgspec
 
 from bursar.kit.canonical import canonical_json
 from bursar.money.currency import currency
-from bursar.money.errors import AmountInvalid
+from bursar.money.errors import AmountInvalid, UnknownCurrency
 from bursar.money.model import format_major, parse_major
 from bursar.rails.contracts import Contract
 from bursar.rails.outcomes import (
@@ -28,7 +28,7 @@ from bursar.rails.outcomes import (
 )
 from bursar.rails.port import PayoutInstruction
 from bursar.rails.proof import listed
-from bursar.rails.strict_json import Unreadable, decode_object, plain_text
+from bursar.rails.strict_json import Token, Unreadable, decode_object, plain_text
 
 ASSET: Final = "USDC"
 
@@ -39,7 +39,6 @@ _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _UNPROCESSABLE: Final = 422
 
-Token = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,128}\Z")]
 Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]{1,64}\Z")]
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 
@@ -89,6 +88,18 @@ def amount_minor(text: str) -> int | None:
     except AmountInvalid:
         return None
     return minor if amount_text(minor) == text else None
+
+
+def in_ours(text: str, asset: str) -> tuple[int, str]:
+    """Minor units of an amount in any asset, and the asset; 0 and empty for what we can't tell.
+
+    The off-ramp writes 6 decimals whatever the asset.
+    """
+    try:
+        own = currency(asset)
+        return parse_major(text, own), own.code
+    except (UnknownCurrency, AmountInvalid):
+        return 0, ""
 
 
 def encode_instruction(instruction: PayoutInstruction, _contract: Contract) -> bytes | None:
@@ -146,7 +157,7 @@ def _taken(payout: _Payout, instruction: PayoutInstruction, contract: Contract) 
     if told is None:
         return Unknown("amount_unreadable")
     if payout.asset != ASSET:
-        return Unknown("amount_mismatch", 0)
+        return Unknown("amount_mismatch", *in_ours(payout.amount, payout.asset))
     if told.amount != instruction.amount_minor:
         return Unknown("amount_mismatch", told.amount, ASSET)
     match payout.status:
@@ -182,8 +193,8 @@ def _known(payout: _Payout, key: str) -> Inquiry:
     if payout.client_reference != key:
         return StatusUnknown("key_mismatch")
     if payout.asset != ASSET and payout.status in {"completed", "refunded"}:
-        # Money left, of which nothing can be told in units that we carry.
-        return StatusExecuted(provider_ref=payout.payout_id, amount_minor=0, currency="")
+        amount, code = in_ours(payout.amount, payout.asset)
+        return StatusExecuted(provider_ref=payout.payout_id, amount_minor=amount, currency=code)
     told = _amounts(payout)
     if told is None or payout.asset != ASSET:
         return StatusUnknown("amount_unreadable")

@@ -6,12 +6,13 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from bursar.rails import signed_events
 from bursar.rails.contracts import CONTRACTS
 from bursar.rails.errors import ProviderEventInvalid
-from bursar.rails.offramp.codec import ASSET, Sequence, Token, amount_minor
+from bursar.rails.offramp.codec import ASSET, Sequence, amount_minor, in_ours
 from bursar.rails.port import EventKind, ProviderEvent
 from bursar.rails.signed_events import in_utc, read_event, verify_signature
-from bursar.rails.strict_json import plain_text
+from bursar.rails.strict_json import Token, plain_text
 
 PROVIDER_ID: Final = "offramp"
 
@@ -26,7 +27,7 @@ _KINDS: Final = {
 class _Data(msgspec.Struct):
     payout_id: Token
     client_reference: str
-    asset: Literal["USDC"]
+    asset: str
     amount: str
     cost: str
     code: str | None = None
@@ -49,14 +50,22 @@ def verify(
     verify_signature(PROVIDER_ID, headers, body, secret, now_unix, allow_bare=allow_bare)
 
 
+def identify(body: bytes) -> str:
+    """The id of the event in a verified body: see `signed_events.identify`."""
+    return signed_events.identify(body)
+
+
 def parse(body: bytes) -> ProviderEvent:
     """The event in a verified body. Raises `ProviderEventInvalid` with the field's pointer."""
     event = read_event(body, _Event, "the body is not an event of the off-ramp")
     data = event.data
     if not CONTRACTS[PROVIDER_ID].key_fits(data.client_reference):
         raise ProviderEventInvalid("not a key of ours", pointer="/data/client_reference")
-    amount, cost = amount_minor(data.amount), amount_minor(data.cost)
-    if not amount:
+    cost = amount_minor(data.cost)
+    amount, code = amount_minor(data.amount), ASSET
+    if data.asset != ASSET:
+        amount, code = in_ours(data.amount, data.asset)
+    elif not amount:
         raise ProviderEventInvalid("not an amount of the off-ramp", pointer="/data/amount")
     if cost is None:
         raise ProviderEventInvalid("not an amount of the off-ramp", pointer="/data/cost")
@@ -68,8 +77,8 @@ def parse(body: bytes) -> ProviderEvent:
         kind=kind,
         provider_key=data.client_reference,
         provider_ref=data.payout_id,
-        amount_minor=amount,
-        currency=ASSET,
+        amount_minor=amount or 0,
+        currency=code,
         cost_minor=cost,
         code=plain_text(data.code) or None,
         reason=plain_text(data.reason) or None,
