@@ -255,6 +255,13 @@ OF_ATTEMPTS = (
         "        returned=amount if undone_by is not None else 0,\n",
     ),
     bug(
+        "an event that nobody can read is tried for ever",
+        "I22 I23",
+        "bursar.payouts.inbox",
+        "    if tries < TRIES_MAX:\n",
+        '    if tries < TRIES_MAX or result == "dead_letter":\n',
+    ),
+    bug(
         "an event that nobody knows is forgotten without a word",
         "I23",
         "bursar.payouts.inbox",

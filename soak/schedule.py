@@ -170,22 +170,12 @@ class Schedule:
         while not self._alive():
             await self._up.wait()
         place = PLACES[self.world.tape.pick("hook.place", self._alive())]
-        if self.world.strikes("hook.foreign"):
-            await place.serve("POST", "/webhooks/provider", *self._foreign(headers, body))
+        for fault, garble in (("hook.foreign", _of_another), ("hook.unreadable", _unreadable)):
+            if self.world.strikes(fault):
+                more = _signed(headers, garble(json.loads(body)))
+                await place.serve("POST", "/webhooks/provider", *more)
         answer = await place.serve("POST", "/webhooks/provider", headers, body)
         return None if answer is None else answer.status
-
-    def _foreign(self, headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
-        """Before the event another one comes, well signed, about a payment that is not ours."""
-        name = headers["x-provider-id"]
-        event = json.loads(body)
-        key = "end_to_end_id" if "end_to_end_id" in event["data"] else "client_reference"
-        event["data"][key] = event["data"][key][:-1] + ("Z" if name == "offramp" else "z")
-        event["event_id"] += "_x"
-        foreign = json.dumps(event).encode()
-        timestamp = headers["x-webhook-timestamp"]
-        signed = signature(SECRETS[name], name, int(timestamp), foreign)
-        return headers | {"x-webhook-signature": signed}, foreign
 
     # Database
 
@@ -362,6 +352,27 @@ class Schedule:
             raise TypeError("nothing here is undecided")
         raise_or_value(verdict)
         await session.commit()
+
+
+def _of_another(event: dict[str, Any]) -> dict[str, Any]:
+    """An event about a payment that is not ours."""
+    key = "end_to_end_id" if "end_to_end_id" in event["data"] else "client_reference"
+    other = "Z" if key == "client_reference" else "z"
+    data = event["data"] | {key: event["data"][key][:-1] + other}
+    return event | {"event_id": event["event_id"] + "_x", "data": data}
+
+
+def _unreadable(event: dict[str, Any]) -> dict[str, Any]:
+    """An event of a kind that no contract names."""
+    return event | {"event_id": event["event_id"] + "_u", "type": "unheard_of"}
+
+
+def _signed(headers: dict[str, str], event: dict[str, Any]) -> tuple[dict[str, str], bytes]:
+    """Well signed by the provider whose event the headers come from."""
+    name, timestamp = headers["x-provider-id"], headers["x-webhook-timestamp"]
+    body = json.dumps(event).encode()
+    signed = signature(SECRETS[name], name, int(timestamp), body)
+    return headers | {"x-webhook-signature": signed}, body
 
 
 def _unasked(_queue: str) -> None:

@@ -35,6 +35,7 @@ FAULTS = {
     "hook.reply_lost": 0.2,
     "hook.slow": 0.3,
     "hook.foreign": 0.05,
+    "hook.unreadable": 0.05,
     # The processes.
     "node.killed": 0.15,
     "wake.lost": 0.5,
