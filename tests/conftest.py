@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from bursar.db.binaries import Binaries, system_binaries, wheel_binaries
 from bursar.db.connection import connect
@@ -66,6 +67,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "both_postgres"
     ):
         metafunc.parametrize("postgres_kind", ["wheel", "debian"], scope="session")
+
+
+class _OnePlatformAtATime(LoadScopeScheduling):  # type: ignore[misc]
+    """Each test goes to the next free worker, but those with a platform all to the same one.
+
+    Side by side, platforms under load would take each other's processors.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "e2e" if nodeid.startswith("tests/e2e/") else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """How tests are dealt out where several processes run them."""
+    return _OnePlatformAtATime(config, log)
 
 
 @pytest.fixture(scope="session")

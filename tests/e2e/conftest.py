@@ -1,8 +1,5 @@
 """One calm platform for the tests that only talk to it; the violent ones start their own."""
 
-import fcntl
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,19 +19,6 @@ def calm(scratch: Path) -> Iterator[Platform]:
         data_dir, knobs=["decline=0"], environment={"BURSAR_WORKER_POLL_S": str(CALM_POLL_S)}
     ) as platform:
         yield platform
-
-
-@pytest.fixture(autouse=True)
-def _one_at_a_time() -> Iterator[None]:
-    """Platforms under load would take each other's processors, so only one test has one.
-
-    The group mark says the same, but xdist 3.8 loses groups under pytest 9.2. Waiting counts
-    as a test's time, hence the long timeouts.
-    """
-    path = Path(tempfile.gettempdir()) / f"bursar-e2e-{os.getuid()}.lock"
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.e2e.judge import all_payouts, assert_verified, judged, statement
 from tests.e2e.platform import Platform, platform_running
 from tests.e2e.test_kills import FEW_AT_ONCE, file_of, harass
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 KNOBS = (
     "delay_s=0.2",

@@ -7,7 +7,7 @@ import pytest
 from tests.e2e.judge import all_payouts, assert_verified, document, judged, statement, statements
 from tests.e2e.platform import Platform, platform_running
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "payouts.csv"
 ROWS = 1_000

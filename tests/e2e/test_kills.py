@@ -14,7 +14,7 @@ from soak.chaos import every_knob, rampage
 from tests.e2e.judge import assert_verified, judged, statement
 from tests.e2e.platform import Command, Platform, alive, platform_running
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "payouts.csv"
 SEED = 20_260_731

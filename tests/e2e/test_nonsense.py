@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.judge import all_payouts, document
 from tests.e2e.platform import Platform, payout_body
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 BODY_MAX: Final = 65_536
 ANSWER_S: Final = 15.0

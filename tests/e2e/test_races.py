@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.judge import ENDED, document, statement
 from tests.e2e.platform import Platform, payout_body
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 CLIENTS = 64
 SEED = 8_026

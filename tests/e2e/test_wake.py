@@ -14,7 +14,7 @@ from tests.e2e.judge import document, statement
 from tests.e2e.platform import Platform, payout_body
 from tests.e2e.test_races import create, ended
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 SAMPLES = 15
 ROUNDS = 6
