@@ -188,13 +188,16 @@ class Checker:
                 self._receivable(row)
 
     def _repaid(self, commit: Commit) -> None:
-        """What comes in repays what is owed before it can be drawn."""
-        for table, row in commit.inserted:
-            if table.name == "transfers" and row.recipe in {"fund", "payout_returned"}:
-                merchant, role, currency = row.credit.split("/")
+        """I26: whoever owes has nothing free: what comes in, or is free again, repays first."""
+        for table, _, row in commit.updated:
+            if table.name == ACCOUNTS.name and row.role in {"available", "receivable"}:
+                merchant, _, currency = row.address.split("/")
                 owing = self.sums[f"{merchant}/receivable/{currency}"]
-                if role == "available" and owing["debits_posted"] > owing["credits_posted"]:
-                    self._broken("I26", f"{row.recipe} pays {merchant}, which still owes")
+                own = self.sums[f"{merchant}/available/{currency}"]
+                owed = owing["debits_posted"] - owing["credits_posted"]
+                free = own["credits_posted"] - own["debits_posted"] - own["debits_pending"]
+                if owed > 0 and free > 0:
+                    self._broken("I26", f"{merchant} owes {owed}, and {free} is free")
 
     def _receivable(self, row: Account) -> None:
         found = [

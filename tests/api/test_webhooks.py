@@ -153,7 +153,6 @@ NONSENSE = [
 
 UNREAD = [
     event(type="transfer.lost"),
-    event(occurred_at="yesterday"),
     event(data={}),
     event(data={"amount": "a\0b"}),
     {"event_id": "evt_1"},

@@ -37,7 +37,6 @@ from tests.engine.wiring import (
     ORIGIN,
     OTHER,
     SHOP,
-    T0,
     Twin,
     asked,
     begin,
@@ -80,7 +79,6 @@ def _event(number: int, kind: EventKind, attempt: str) -> ProviderEvent:
         code="AC04",
         reason="closed",
         return_id=f"rt_{number}",
-        occurred_at=T0,
     )
 
 

@@ -16,7 +16,7 @@ from bursar.rails.outcomes import Accepted, Executed, NotExecuted, Unknown
 from bursar.rails.port import EventKind, ProviderEvent
 from tests.conftest import Database
 from tests.engine.stores import Place, postgres_place
-from tests.engine.wiring import ORIGIN, T0, asked, begin, cancel, create, fund, reply
+from tests.engine.wiring import ORIGIN, asked, begin, cancel, create, fund, reply
 
 PAID = Executed(provider_ref="bt", amount_minor=30, currency="EUR", cost_minor=1)
 CLOSED = NotExecuted(code="AC04", reason="closed", retryable=False, sent=True)
@@ -35,7 +35,6 @@ def _event(kind: EventKind, attempt: str, number: int, amount: int = 30) -> Prov
         code="AC04",
         reason=None,
         return_id=f"rt_{number}",
-        occurred_at=T0,
     )
 
 

@@ -254,7 +254,6 @@ class Stage:
             code=None,
             reason=None,
             return_id=f"rt_{self._events}",
-            occurred_at=self.twin.clock.wall(),
         )
         self.twin.do(
             ReceiveEvent(origin=ORIGIN, provider="bank", event_id=event.event_id, body="{}")

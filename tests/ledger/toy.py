@@ -69,8 +69,11 @@ class ToyLedger:
         return refused
 
     def release(self, name: str) -> None:
-        """What was held is free again."""
+        """What was held is free again: debts first."""
         del self.holds[name]
+        repaid = min(self.usable(), self.owed())
+        if repaid > 0:
+            self.posted = [*self.posted, ("available", "receivable", repaid)]
 
     def paid_late(self, amount: int, fee: int, cost: int) -> str | None:
         """It happened, so it is booked: from what is usable, the rest is owed to us."""

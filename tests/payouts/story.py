@@ -28,7 +28,7 @@ from bursar.rails.outcomes import (
 )
 from bursar.rails.port import EventKind, ProviderEvent
 from bursar.rails.proof import as_instructed, judge_inquiry, window_closes_at
-from tests.engine.wiring import ORIGIN, T0, Twin, begin, create, fund, reply
+from tests.engine.wiring import ORIGIN, Twin, begin, create, fund, reply
 
 BANK = CONTRACTS["bank"]
 AMOUNT, FEE, COST = 100, 4, 3
@@ -71,7 +71,6 @@ def told(
         code=code if kind in (EventKind.FAILED, EventKind.RETURNED) else None,
         reason=None,
         return_id=item if returned else None,
-        occurred_at=T0,
     )
 
 

@@ -309,7 +309,7 @@ class TestReply:
         """F33: noted in the journal, moves nothing."""
         sent(twin)
         before = (payout(twin), attempt(twin))
-        for said in (CLOSED, NOT_SENT, Accepted("bt"), Unknown("timeout")):
+        for said in (CLOSED, NOT_SENT, Unknown("timeout")):
             twin.do(reply("a", said, token="ls_stolen"))
         assert (payout(twin), attempt(twin)) == before
         assert not twin.rows(FACTS)
@@ -317,7 +317,6 @@ class TestReply:
         assert [json.loads(row.body)["reply"]["outcome"] for row in late] == [
             "not_executed",
             "not_executed",
-            "accepted",
             "unknown",
         ]
 

@@ -178,7 +178,7 @@ class TestEvents:
         twin.do(reply("a", Unknown("timeout"), token="ls_a"))
         row = attempt(twin)
         assert (row.state, row.frozen_at) == ("unknown", T0)
-        twin.clock.advance(60)
+        twin.clock.advance(59)
         twin.do(asked(twin, "a", StatusRejected("AC04", "closed")))
         assert attempt(twin).state == "unknown"
         assert incidents(twin) == ["amount_mismatch"]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from bursar.engine.model import Origin
 from bursar.incidents.errors import AlertAlreadyClosed, AlertNotFound
 from bursar.incidents.model import INCIDENTS
 from bursar.ledger.model import AccountRole
 from bursar.payouts.alerts import CloseAlert
 from bursar.payouts.errors import AlreadyDispatched, NotDue, StillOpen
 from bursar.payouts.facts import foreign_currency, foreign_item
+from bursar.payouts.operations import ResolvePayout
 from bursar.rails.outcomes import (
+    Inquiry,
     NotExecuted,
     Outcome,
     StatusNotFound,
@@ -21,7 +24,7 @@ from bursar.rails.outcomes import (
     Unknown,
 )
 from bursar.rails.port import EventKind
-from tests.engine.wiring import ORIGIN, cancel
+from tests.engine.wiring import ORIGIN, SHOP, cancel
 from tests.payouts.story import ACCEPTED, AMOUNT, EXECUTED, NOT_SENT, UNKNOWN, Story, told
 from tests.payouts.wiring import asked, expire
 
@@ -42,6 +45,18 @@ def kinds(story: Story, *, is_open: bool = True) -> list[str]:
     """The kinds of alerts, sorted."""
     rows = story.rows(INCIDENTS)
     return sorted(row.kind for row in rows if (row.closed_at is None) == is_open)
+
+
+def not_executed(person: str) -> ResolvePayout:
+    """What a person says of the payout `p`."""
+    return ResolvePayout(
+        origin=Origin(person, "cor_1"),
+        merchant_id=SHOP,
+        payout_id="po_p",
+        verdict="not_executed",
+        provider_ref=None,
+        evidence="a letter",
+    )
 
 
 def close(story: Story, *, merchant_id: str = "") -> CloseAlert:
@@ -102,9 +117,30 @@ class TestReturnsOfAnotherAmount:
         story.clock.advance(60)
         with pytest.raises(NotDue):
             story.begin("2")
-        assert kinds(story) == ["paid_and_failed"]
+        assert kinds(story) == []
         story.hear(told(EventKind.PAID))
         assert (story.state, kinds(story)) == ("returned", ["paid_and_failed"])
+        story.check()
+
+    @pytest.mark.parametrize(
+        "answer", [StatusPending("bt_1"), StatusRejected("AC04", "closed"), StatusUnknown("silent")]
+    )
+    def test_a_return_that_nobody_explains_calls_for_people(self, answer: Inquiry) -> None:
+        """F23, I22: the provider was asked how much had left, and it does not say."""
+        story = Story()
+        story.sent(NOT_SENT)
+        story.hear(told(EventKind.RETURNED))
+        story.clock.advance(60)
+        story.inquire(answer)
+        (alert,) = story.rows(INCIDENTS)
+        assert (alert.kind, alert.amount) == ("return_unexplained", AMOUNT)
+        with pytest.raises(StillOpen):
+            story.do(close(story))
+        for person in ("per_ann", "per_ben"):
+            story.do(not_executed(person))
+        assert story.attempt().frozen_at is None
+        assert [row.kind for row in story.rows(INCIDENTS) if row.closed_at is None] == []
+        story.begin("2")
         story.check()
 
     def test_a_no_beside_a_return_is_no_proof(self) -> None:
@@ -191,7 +227,7 @@ class TestUnproven:
         """I22: past window and key life, whatever it is that proves nothing."""
         story = Story()
         story.sent(ACCEPTED)
-        story.clock.advance(60)
+        story.clock.advance(59)
         story.inquire(answer)
         assert kinds(story) == []
         story.clock.advance(1)

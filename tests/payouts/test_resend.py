@@ -87,7 +87,6 @@ def tell(twin: Twin, event_id: str, kind: EventKind, key: str = "a", **said: Any
         code=said.get("code"),
         reason=None,
         return_id=None,
-        occurred_at=twin.clock.wall(),
         sequence=said.get("sequence"),
     )
     twin.do(ReceiveEvent(origin=ORIGIN, provider="offramp", event_id=event_id, body="{}"))

@@ -20,7 +20,7 @@ from bursar.rails.contracts import CONTRACTS
 from bursar.rails.outcomes import Executed, Inquiry, NotExecuted
 from bursar.rails.port import EventKind, ProviderEvent
 from bursar.rails.proof import as_instructed, judge_inquiry, window_closes_at
-from tests.engine.wiring import ORIGIN, T0, Twin
+from tests.engine.wiring import ORIGIN, Twin
 
 BANK = CONTRACTS["bank"]
 TABLES = Path(__file__).parents[1] / "tables"
@@ -96,7 +96,6 @@ def event(
         code=code,
         reason="closed",
         return_id=return_id,
-        occurred_at=T0,
         sequence=sequence,
     )
 

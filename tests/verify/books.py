@@ -32,7 +32,6 @@ from tests.engine.wiring import (
     ORIGIN,
     OTHER,
     SHOP,
-    T0,
     begin,
     cancel,
     create,
@@ -123,7 +122,6 @@ class Actor:
             code=None,
             reason=None,
             return_id=return_id,
-            occurred_at=T0,
             sequence=sequence,
         )
         await self.engine.submit(

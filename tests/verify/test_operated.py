@@ -62,6 +62,13 @@ async def _operate(books: Books) -> None:
         await _both(engine, "not", "not_executed")
         await _both(engine, "twice", "not_executed")
         await submit(_resolve(ANN, "proposed", "executed"))
+        await submit(create("again", fee=1))
+        await submit(begin("again", "again-1"))
+        await submit(reply("again-1", Unknown("timeout")))
+        await pool.execute(LONG_AGO)
+        await _both(engine, "again", "not_executed")
+        await actor.told("again-1", EventKind.PAID, 99)
+        await _both(engine, "again", "executed")
         await submit(create("frozen", fee=1))
         await submit(begin("frozen", "frozen-1"))
         await submit(reply("frozen-1", DECLINED))
@@ -104,7 +111,7 @@ async def test_what_operators_did_is_in_order(operated: Books) -> None:
 
     assert audit.disagreement is None
     assert "obligations: 1 merchants' debts have one open incident each" in audit.lines
-    assert audit.lines[-1] == "resolutions: 5 by two persons each"
+    assert audit.lines[-1] == "resolutions: 7 by two persons each"
 
 
 PROPOSED = "WHERE attempt_id = 'pa_proposed-1'"
@@ -120,7 +127,7 @@ FORGED = [
     (f"UPDATE resolutions SET merchant_id = 'mer_other' {CONFIRMED}", "resolutions .*amount and"),
     (
         "UPDATE resolutions SET confirmed_by = NULL, confirmed_at = NULL " + CONFIRMED,
-        "facts .*two persons behind",
+        "resolutions .*a proposal from before",
     ),
     (
         f"UPDATE resolutions SET confirmed_by = 'per_eve', confirmed_at = now() {PROPOSED}",
@@ -130,8 +137,12 @@ FORGED = [
         "UPDATE facts SET source = 'operator' WHERE attempt_id = 'pa_retried-1'",
         "facts .*pa_retried-1.*two persons behind",
     ),
-    (f"UPDATE facts SET provider_ref = 'bt_x' {CONFIRMED}", "facts .*under bt_executed"),
-    (f"UPDATE facts SET source = 'webhook' {CONFIRMED}", "facts .*found None under None"),
+    (f"UPDATE facts SET provider_ref = 'bt_x' {CONFIRMED}", "facts .*expected paid bt_executed"),
+    (f"UPDATE facts SET source = 'webhook' {CONFIRMED}", "facts .*found none"),
+    (
+        "UPDATE facts SET source = 'operator' WHERE attempt_id = 'pa_again-1' AND kind = 'foreign'",
+        "facts .*found foreign .*by an operator",
+    ),
     (f"UPDATE holds SET state = 'posted' WHERE id = {OLD_HOLD}", "holds .*found "),
     (f"UPDATE payouts SET hold_id = {OLD_HOLD} WHERE id = 'po_retried'", "holds "),
     ("UPDATE incidents SET amount = 100 WHERE kind = 'merchant_owes'", "merchant_owes incident"),

@@ -82,12 +82,23 @@ class AlreadyRefused(Refusal):
 class Undecided(Exception):
     """The decision touched a row that was not loaded; it goes to the next group."""
 
-    def __init__(self, table: str, key: str | tuple[str, ...], *, load: bool = True) -> None:
-        """`load` says whether to load (table, key) next time, or only to wait for it."""
+    def __init__(
+        self,
+        table: str,
+        key: str | tuple[str, ...],
+        *,
+        load: bool = True,
+        more: tuple[str, ...] = (),
+    ) -> None:
+        """`load` says whether to load (table, key) next time, or only to wait for it.
+
+        `more` are further parents of a child set, to be loaded at once.
+        """
         super().__init__(f"{table} {key}")
         self.table = table
         self.key = key
         self.load = load
+        self.more = more
 
 
 class TransactionConflict(Exception):

@@ -78,7 +78,8 @@ class GroupRules(msgspec.Struct, frozen=True):
             return Needs()
         for child in self.child_sets:
             if child.name == undecided.table:
-                return Needs(children=((child, str(undecided.key)),))
+                parents = (str(undecided.key), *undecided.more)
+                return Needs(children=tuple((child, parent) for parent in parents))
         if undecided.table == JOURNAL_HEADS.name:
             return Needs(journals=(str(undecided.key),))
         for table in self.tables:

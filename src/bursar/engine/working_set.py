@@ -131,6 +131,15 @@ class WorkingSet:
             raise Undecided(child.name, parent)
         return [known.rows[key] for key in index[parent]]
 
+    def children_of_all(self, child: ChildSet[R], parents: Iterable[str]) -> list[list[R]]:
+        """`children` of each parent; what is missing is loaded for all of them at once."""
+        index = self._of(child.table).sets.get(child, {})
+        wanted = list(parents)
+        missing = [parent for parent in wanted if parent not in index]
+        if missing:
+            raise Undecided(child.name, missing[0], more=tuple(missing[1:]))
+        return [self.children(child, parent) for parent in wanted]
+
     def insert(self, table: Table[R], row: R) -> None:
         """A new row. It must not be known already."""
         known = self._of(table)

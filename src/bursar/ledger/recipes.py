@@ -43,7 +43,8 @@ class Payable(Protocol):
 
 FUND_ROLES = (Role.BANK, Role.AVAILABLE, Role.RECEIVABLE)
 CREATE_ROLES = (Role.AVAILABLE, Role.PROVIDER_CLEARING, Role.FEES)
-OUTCOME_ROLES = (*CREATE_ROLES, Role.COSTS, Role.RECEIVABLE)
+RELEASE_ROLES = (*CREATE_ROLES, Role.RECEIVABLE)
+OUTCOME_ROLES = (*RELEASE_ROLES, Role.COSTS)
 
 
 def debt(merchant_id: str, currency: str) -> tuple[ChildSet[Any], str]:
@@ -97,9 +98,13 @@ def payout_settled(
 def payout_released(
     ws: WorkingSet, entry: JournalEntry, payout: Payable, *, hold_id: str, recipe: str
 ) -> None:
-    """Failed, cancelled or expired: the hold is given back. `recipe` names which."""
+    """Failed, cancelled or expired: the hold is given back. `recipe` names which.
+
+    What the merchant owes us is repaid first: Dr available / Cr receivable.
+    """
     book = Book(ws, entry, payout.currency, recipe=recipe, subject_id=payout.id)
     book.release_hold(hold_id, expired=recipe == "payout_expired")
+    _post(ws, entry, book, _repayment(book))
 
 
 def payout_paid_late(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, cost: int) -> None:
@@ -121,11 +126,13 @@ def payout_paid_before(
 ) -> None:
     """The open attempt moved nothing, but an earlier one had paid and was booked as paid again.
 
-    The hold is given back; of what it held, only our fee is still owed.
+    The hold is given back; of what it held, only our fee is still owed, and what was booked as the
+    merchant's debt when the earlier attempt was told.
     """
     book = Book(ws, entry, payout.currency, recipe="payout_paid_before", subject_id=payout.id)
     book.release_hold(hold_id)
     _post(ws, entry, book, *_owed(book, (Role.FEES, payout.fee)))
+    _post(ws, entry, book, _repayment(book))
 
 
 def payout_returned(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, amount: int) -> None:
@@ -146,6 +153,12 @@ def payout_returned(ws: WorkingSet, entry: JournalEntry, payout: Payable, *, amo
 
 def _repayable(book: Book, amount: int) -> int:
     return min(amount, max(0, book.account(Role.RECEIVABLE).balance))
+
+
+def _repayment(book: Book) -> Leg:
+    """What is free again, as far as the merchant owes it to us."""
+    free = max(0, book.account(Role.AVAILABLE).free)
+    return Leg(Role.AVAILABLE, Role.RECEIVABLE, _repayable(book, free))
 
 
 def _owed(book: Book, *owed: tuple[Role, int]) -> list[Leg]:

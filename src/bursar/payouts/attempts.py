@@ -12,8 +12,9 @@ from bursar.engine.working_set import WorkingSet
 from bursar.ledger import recipes
 from bursar.ledger.model import HOLDS, PENDING_LEGS
 from bursar.payouts.commands import account_locks
+from bursar.payouts.effects import report_unexplained
 from bursar.payouts.errors import NotDue
-from bursar.payouts.machine import OPEN_ATTEMPT, AttemptState, Event, State
+from bursar.payouts.machine import OPEN_ATTEMPT, PAID_ATTEMPT, AttemptState, Event, State
 from bursar.payouts.model import (
     ATTEMPTS,
     ATTEMPTS_OF_PAYOUT,
@@ -23,21 +24,20 @@ from bursar.payouts.model import (
     Attempt,
     Payout,
     ProviderKey,
+    Source,
 )
 from bursar.payouts.outcomes import (
-    LATE_REPLY,
     Returned,
     Told,
     learn,
     learn_return,
     speaks_of_money,
 )
-from bursar.payouts.silence import is_frozen, is_unprovable, next_inquiry
+from bursar.payouts.silence import closes_at, is_frozen, next_inquiry, unprovable_at
 from bursar.payouts.steps import move, remark
 from bursar.rails.contracts import CONTRACTS
-from bursar.rails.outcomes import Outcome, Unknown
+from bursar.rails.outcomes import Accepted, Outcome, Unknown
 from bursar.rails.port import PayoutInstruction
-from bursar.rails.proof import window_closes_at
 
 _set = msgspec.structs.replace
 
@@ -110,7 +110,7 @@ class BeginAttempt(CommandBase, frozen=True, kw_only=True):
         others = ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
         if any(other.state in OPEN_ATTEMPT for other in others):
             raise NotDue("Another attempt is open.")
-        if any(other.state in (AttemptState.PAID, AttemptState.RETURNED) for other in others):
+        if any(other.state in PAID_ATTEMPT for other in others):
             raise NotDue("An attempt has paid.")
         if any(map(is_frozen, others)):
             raise NotDue("An attempt may have paid an amount that is not known.")
@@ -264,12 +264,12 @@ class ResendAttempt(_OnAttempt, frozen=True, kw_only=True):
         contract = CONTRACTS[attempt.provider]
         others = ws.children(ATTEMPTS_OF_PAYOUT, attempt.payout_id)
         # Were the first send lost, this one would pay what another attempt has paid (I5).
-        paid = any(other.state in (AttemptState.PAID, AttemptState.RETURNED) for other in others)
+        paid = any(other.state in PAID_ATTEMPT for other in others)
         alive = contract.may_resend(attempt.begun_at, ws.now, self.lease)
         if paid or any(map(is_frozen, others)) or not alive:
             ws.update(ATTEMPTS, _set(attempt, resend_at=None))
             return None
-        closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
+        closes = closes_at(attempt)
         again = _set(
             attempt,
             state=AttemptState.SENDING,
@@ -296,7 +296,7 @@ class RecordReply(_OnAttempt, frozen=True, kw_only=True):
 
     A worker whose lease was taken over, or whose attempt moved on by an event, is too late: its
     answer is noted, and the provider is asked anyway (F33). That money left, of whatever amount,
-    counts however late it is told; nothing else does.
+    or was promised to leave, counts however late it is told; nothing else does.
     """
 
     lease_token: str
@@ -307,14 +307,14 @@ class RecordReply(_OnAttempt, frozen=True, kw_only=True):
         """Never refuses: a late answer is evidence."""
         attempt = ws.get(ATTEMPTS, self.attempt_id)
         payout = ws.get(PAYOUTS, attempt.payout_id)
-        told = Told("reply", self.retry_delay)
+        told = Told(Source.REPLY, self.retry_delay)
         if attempt.lease_token == self.lease_token and attempt.state == AttemptState.SENDING:
             learn(ws, payout, attempt, self.outcome, told)
             return
         note = {"attempt": attempt.id, "reply": self.outcome}
         remark(ws, payout, "attempt.late_reply", note)
-        if speaks_of_money(self.outcome):
-            learn(ws, payout, attempt, self.outcome, Told(LATE_REPLY, self.retry_delay))
+        if speaks_of_money(self.outcome) or isinstance(self.outcome, Accepted):
+            learn(ws, payout, attempt, self.outcome, Told(Source.LATE_REPLY, self.retry_delay))
 
 
 class RecordInquiry(_OnAttempt, frozen=True, kw_only=True):
@@ -338,7 +338,7 @@ class RecordInquiry(_OnAttempt, frozen=True, kw_only=True):
         payout = ws.get(PAYOUTS, attempt.payout_id)
         waits = attempt.state in (AttemptState.UNKNOWN, AttemptState.ACCEPTED)
         fresh = attempt.inquiries == self.asked_at_inquiry
-        told = Told("inquiry", self.retry_delay)
+        told = Told(Source.INQUIRY, self.retry_delay)
         new = False
         if waits and fresh:
             learn(ws, payout, attempt, self.outcome, told)
@@ -359,9 +359,10 @@ class RecordInquiry(_OnAttempt, frozen=True, kw_only=True):
         attempt = ws.get(ATTEMPTS, self.attempt_id)
         silent = isinstance(self.outcome, Unknown) and not speaks_of_money(self.outcome)
         again: datetime | None = next_inquiry(attempt, ws.now)
-        if not silent or is_unprovable(attempt, ws.now):
+        if not silent or ws.now >= unprovable_at(attempt):
             note = {"attempt": attempt.id, "answer": self.outcome}
             remark(ws, payout, "attempt.evidence", note)
+            report_unexplained(ws, payout, attempt)
             again = None
         ws.update(ATTEMPTS, _set(attempt, inquire_at=again, inquiries=attempt.inquiries + 1))
 
@@ -375,4 +376,4 @@ class ExpireLease(_OnAttempt, frozen=True, kw_only=True):
         if attempt.state != AttemptState.SENDING or attempt.lease_until > ws.now:
             raise NotDue("The lease has not run out.")
         payout = ws.get(PAYOUTS, attempt.payout_id)
-        learn(ws, payout, attempt, Unknown("lease_expired"), Told("sweeper", timedelta(0)))
+        learn(ws, payout, attempt, Unknown("lease_expired"), Told(Source.SWEEPER, timedelta(0)))

@@ -158,9 +158,13 @@ class _OnPayout(CommandBase, frozen=True, kw_only=True):
             locks=(
                 (PAYOUTS, payout.id),
                 (HOLDS, payout.hold_id),
-                *account_locks(payout.merchant_id, payout.currency, recipes.CREATE_ROLES),
+                *account_locks(payout.merchant_id, payout.currency, recipes.RELEASE_ROLES),
             ),
-            children=((PENDING_LEGS, payout.hold_id), (ATTEMPTS_OF_PAYOUT, payout.id)),
+            children=(
+                (PENDING_LEGS, payout.hold_id),
+                (ATTEMPTS_OF_PAYOUT, payout.id),
+                recipes.debt(payout.merchant_id, payout.currency),
+            ),
             journals=(payout.merchant_id,),
         )
 

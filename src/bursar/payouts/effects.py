@@ -10,7 +10,7 @@ import msgspec
 
 from bursar.engine.model import JournalEntry
 from bursar.engine.working_set import WorkingSet
-from bursar.incidents.commands import open_incident
+from bursar.incidents.commands import open_incident, open_incidents
 from bursar.ledger import recipes
 from bursar.payouts.facts import (
     FOREIGN,
@@ -19,7 +19,7 @@ from bursar.payouts.facts import (
     foreign_currency,
     standing,
 )
-from bursar.payouts.machine import HELD, OPEN_ATTEMPT, AttemptState, Event, State
+from bursar.payouts.machine import HELD, OPEN_ATTEMPT, PAID_ATTEMPT, AttemptState, Event, State
 from bursar.payouts.model import (
     ATTEMPTS,
     ATTEMPTS_OF_PAYOUT,
@@ -29,12 +29,10 @@ from bursar.payouts.model import (
     Fact,
     Payout,
 )
-from bursar.payouts.silence import MISMATCH_INCIDENT
+from bursar.payouts.silence import MISMATCH_INCIDENT, UNEXPLAINED_INCIDENT
 from bursar.payouts.steps import move, remark, settle
 
 _set = msgspec.structs.replace
-
-PAID_STATES = frozenset({AttemptState.PAID, AttemptState.RETURNED})
 
 
 def stands(ws: WorkingSet, attempt: Attempt) -> Standing:
@@ -66,6 +64,31 @@ def take_effect(
         _second_reference(ws, payout, attempt, fact)
 
 
+def report_unexplained(ws: WorkingSet, payout: Payout, attempt: Attempt) -> None:
+    """Money came back, the provider was asked how much had left, and it did not tell: people must.
+
+    For an attempt that had ended; an open one is asked about until it is called unproven.
+    """
+    if not stands(ws, attempt).unexplained:
+        return
+    if any(row.kind == UNEXPLAINED_INCIDENT for row in open_incidents(ws, payout.id)):
+        return
+    facts = ws.children(FACTS_OF_ATTEMPT, attempt.id)
+    back = sum(fact.amount for fact in facts if fact.kind == AttemptState.RETURNED)
+    _report(
+        ws,
+        remark(ws, payout, "attempt.unexplained", {"attempt": attempt.id}),
+        payout,
+        UNEXPLAINED_INCIDENT,
+        amount=back,
+        detail=(
+            f"{attempt.provider} told that money came back of the key {attempt.provider_key}, "
+            f"{back} {attempt.currency} in minor units, but never that it had left. Nothing is "
+            "booked. Two persons may say how the payout stands."
+        ),
+    )
+
+
 def _return_behind(ws: WorkingSet, fact: Fact) -> Fact:
     """The return that `fact` brings into effect: a payment does so to the last one told before."""
     if fact.kind != AttemptState.PAID:
@@ -78,7 +101,7 @@ def _return_behind(ws: WorkingSet, fact: Fact) -> Fact:
 def others_paid(ws: WorkingSet, payout: Payout, attempt: Attempt) -> list[Attempt]:
     """The other attempts of the payout whose money left."""
     attempts = ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
-    return [other for other in attempts if other.id != attempt.id and other.state in PAID_STATES]
+    return [other for other in attempts if other.id != attempt.id and other.state in PAID_ATTEMPT]
 
 
 def _left(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact) -> Payout:
@@ -134,7 +157,7 @@ def _rivals(ws: WorkingSet, attempt: Attempt, fact: Fact) -> str:
     others = ", ".join(
         f"{other.provider} {other.provider_key} ({other.state}, {other.provider_ref})"
         for other in ws.children(ATTEMPTS_OF_PAYOUT, attempt.payout_id)
-        if other.id != attempt.id and (other.state in OPEN_ATTEMPT or other.state in PAID_STATES)
+        if other.id != attempt.id and (other.state in OPEN_ATTEMPT or other.state in PAID_ATTEMPT)
     )
     return (
         f"{attempt.provider} paid under the key {attempt.provider_key}, as {fact.provider_ref}. "
@@ -147,7 +170,9 @@ def _came_back(
 ) -> None:
     """Money came back, or what we took for come back did not."""
     after = stands(ws, attempt)
-    others = [stands(ws, other) for other in others_paid(ws, payout, attempt)]
+    paid = others_paid(ws, payout, attempt)
+    known = ws.children_of_all(FACTS_OF_ATTEMPT, (other.id for other in paid))
+    others = [standing(facts, other.amount) for facts, other in zip(known, paid, strict=True)]
     total = amount_returned(payout.amount, [after, *others])
     undone = after.undone_by is not None and before.undone_by is None
     delta = after.returned - before.returned

@@ -55,7 +55,7 @@ class Standing(msgspec.Struct, frozen=True):
     `failed` is proven; a failure that was only told counts for nothing but `denied`, and where
     order puts it after the payment. `undone_by` is the number of the failure that took a payment
     back. `returned` is what came back, at most the attempt's amount; `excess` is what was told
-    beyond that. `contradicted`: that money left and that it failed were both told, in no order.
+    beyond that. `contradicted`: that it was paid and that it failed were both told, in no order.
     `unexplained`: a return was told, but no payment of the amount that was asked for.
     """
 
@@ -92,16 +92,14 @@ def standing(facts: Iterable[Known], amount: int) -> Standing:
         [fact for fact in known if fact.kind == kind]
         for kind in (AttemptState.PAID, AttemptState.FAILED, AttemptState.RETURNED)
     )
-    undone_by, ordered = _order(paid or back, failed)
-    if not paid:
-        undone_by = None
+    undone_by, ordered = _order(paid, failed)
     told_back = _sum_of_returns(back) if paid else 0
     return Standing(
         accepted=any(fact.kind == AttemptState.ACCEPTED for fact in known),
         paid=bool(paid),
         failed=any(not _is_told(fact) for fact in failed),
         denied=bool(failed),
-        contradicted=bool(paid or back) and bool(failed) and not ordered,
+        contradicted=bool(paid) and bool(failed) and not ordered,
         unexplained=bool(back) and not paid,
         undone_by=undone_by,
         returned=amount if undone_by is not None else min(told_back, amount),

@@ -21,8 +21,16 @@ from bursar.payouts.model import (
     InboxEvent,
     Payout,
     ProviderKey,
+    Source,
 )
-from bursar.payouts.outcomes import Returned, Told, learn, learn_denial, learn_foreign, learn_return
+from bursar.payouts.outcomes import (
+    Returned,
+    Told,
+    learn,
+    learn_denial,
+    learn_foreign,
+    learn_return,
+)
 from bursar.payouts.steps import remark
 from bursar.rails.outcomes import Accepted, Executed
 from bursar.rails.port import EventKind, ProviderEvent
@@ -111,7 +119,7 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         event = self.event
         payout = ws.get(PAYOUTS, owner.payout_id)
         attempt = ws.get(ATTEMPTS, owner.attempt_id)
-        told = Told("webhook", self.retry_delay)
+        told = Told(Source.WEBHOOK, self.retry_delay)
         if self._is_foreign(attempt):
             self._remark(ws, payout, attempt, "amount_mismatch")
             reference = event.provider_ref
@@ -142,9 +150,9 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         remark(ws, payout, "attempt.evidence", note)
 
     def _is_foreign(self, attempt: Attempt) -> bool:
-        """Whether it speaks of a currency, or pays an amount, that nobody asked for (F18, F72)."""
-        paid = self.event.kind == EventKind.PAID
-        amount = self.event.amount_minor if paid else attempt.amount
+        """Whether it speaks of a currency, or of paying an amount, that nobody asked for (F18)."""
+        pays = self.event.kind in (EventKind.PAID, EventKind.ACCEPTED)
+        amount = self.event.amount_minor if pays else attempt.amount
         return (amount, self.event.currency) != (attempt.amount, attempt.currency)
 
     def _outcome(self) -> Accepted | Executed:

@@ -117,3 +117,4 @@ class AttemptState(StrEnum):
 
 
 OPEN_ATTEMPT = frozenset({AttemptState.SENDING, AttemptState.UNKNOWN, AttemptState.ACCEPTED})
+PAID_ATTEMPT = frozenset({AttemptState.PAID, AttemptState.RETURNED})

@@ -6,9 +6,23 @@ Amounts are minor units of `currency`.
 from __future__ import annotations
 
 from datetime import datetime
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 from bursar.engine.model import ChildSet, Row, Table
+
+
+class Source(StrEnum):
+    """Who tells what became of an attempt.
+
+    A worker that was too late tells a `late_reply`; for one that fell silent speaks the `sweeper`.
+    """
+
+    REPLY = "reply"
+    LATE_REPLY = "late_reply"
+    INQUIRY = "inquiry"
+    WEBHOOK = "webhook"
+    SWEEPER = "sweeper"
+    OPERATOR = "operator"
 
 
 class Priority(IntEnum):
@@ -71,7 +85,8 @@ class Attempt(Row, frozen=True):
     Columns up to `begun_at` never change. `lease_until` is the latest end of any worker's right
     to send; `ambiguous_at` the last moment a send was given up without a clear answer. `sends`
     counts the sends begun; at `resend_at` the same key may be sent again to the same provider.
-    `frozen_at` is since when money of an amount that we don't know may have left: see `silence`.
+    `frozen_at` is when it was last told that money of an amount that we don't know has left: see
+    `silence`.
     """
 
     id: str

@@ -23,7 +23,7 @@ from bursar.payouts.errors import (
     PayoutNotFound,
     SecondPersonRequired,
 )
-from bursar.payouts.machine import OPEN_ATTEMPT, AttemptState, Event, State
+from bursar.payouts.machine import OPEN_ATTEMPT, PAID_ATTEMPT, AttemptState, Event, State
 from bursar.payouts.model import (
     ATTEMPTS,
     ATTEMPTS_OF_PAYOUT,
@@ -32,24 +32,29 @@ from bursar.payouts.model import (
     Attempt,
     Payout,
     Resolution,
+    Source,
 )
-from bursar.payouts.outcomes import OPERATOR, Told, learn
-from bursar.payouts.silence import MISMATCH_INCIDENT, is_frozen
+from bursar.payouts.outcomes import Told, learn
+from bursar.payouts.silence import (
+    MISMATCH_INCIDENT,
+    UNEXPLAINED_INCIDENT,
+    UNPROVEN_INCIDENT,
+    closes_at,
+    is_frozen,
+    unprovable_at,
+)
 from bursar.payouts.steps import move, remark
 from bursar.payouts.store import HistoryLine
 from bursar.payouts.view import payout_json, resolution_view
-from bursar.rails.contracts import CONTRACTS
 from bursar.rails.outcomes import Executed, NotExecuted
-from bursar.rails.proof import window_closes_at
 
 Verdict = Literal["executed", "not_executed"]
 
 _PROPOSED: Final = "attempt.resolution_proposed"
 _RESOLVED: Final = "attempt.resolved"
-_PAID: Final = frozenset({AttemptState.PAID, AttemptState.RETURNED})
 _ANSWERED: Final[dict[str, frozenset[str]]] = {
-    "executed": frozenset({"attempt_unproven"}),
-    "not_executed": frozenset({"attempt_unproven", "amount_mismatch"}),
+    "executed": frozenset({UNPROVEN_INCIDENT, UNEXPLAINED_INCIDENT}),
+    "not_executed": frozenset({UNPROVEN_INCIDENT, UNEXPLAINED_INCIDENT, MISMATCH_INCIDENT}),
 }
 """The kinds of incidents that a verdict answers.
 
@@ -110,12 +115,12 @@ class RetryPayout(_OnOwnPayout, frozen=True, kw_only=True):
         attempts = ws.children(ATTEMPTS_OF_PAYOUT, payout.id)
         if payout.state not in (State.FAILED, State.DEAD_LETTER):
             raise NotRetryable(f"The payout is {payout.state}.", state=payout.state)
-        if any(one.state in OPEN_ATTEMPT or one.state in _PAID for one in attempts):
+        if any(one.state in OPEN_ATTEMPT or one.state in PAID_ATTEMPT for one in attempts):
             raise NotRetryable("An attempt is open or has paid.", state=payout.state)
         if any(map(is_frozen, attempts)):
             detail = "An attempt may have paid another amount than asked."
             raise NotRetryable(detail, state=payout.state)
-        _refuse_before(max(map(_window_closes_at, attempts), default=ws.now), ws.now)
+        _refuse_before(max(map(closes_at, attempts), default=ws.now), ws.now)
         reopened, entry = move(
             ws,
             payout,
@@ -185,19 +190,22 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
         """
         payout = self._own(ws)
         attempt = _in_question(ws.children(ATTEMPTS_OF_PAYOUT, payout.id))
-        known = None if attempt is None else ws.find(RESOLUTIONS, attempt.id)
-        if attempt is None or (known is not None and known.confirmed_at is not None):
+        if attempt is None:
             raise NothingToResolve(f"The payout is {payout.state}.", state=payout.state)
-        _refuse_before(_is_for_people_at(attempt), ws.now)
+        known = ws.find(RESOLUTIONS, attempt.id)
+        answer = known if known is not None and _answers(known, attempt) else None
+        if answer is not None and answer.confirmed_at is not None:
+            raise NothingToResolve(f"The payout is {payout.state}.", state=payout.state)
+        _refuse_before(unprovable_at(attempt), ws.now)
         said = self._resolution(attempt, ws.now)
-        if known is None or _content(known) != _content(said):
+        if answer is None or _content(answer) != _content(said):
             return self._propose(ws, payout, said, known)
-        if known.proposed_by == said.proposed_by:
+        if answer.proposed_by == said.proposed_by:
             raise SecondPersonRequired(
                 "You proposed this. Another person has to confirm it.",
-                proposed_at=known.proposed_at,
+                proposed_at=answer.proposed_at,
             )
-        return self._confirm(ws, payout, attempt, known)
+        return self._confirm(ws, payout, attempt, answer)
 
     def _resolution(self, attempt: Attempt, now: datetime) -> Resolution:
         return Resolution(
@@ -239,7 +247,7 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
         for incident in open_incidents(ws, payout.id):
             if incident.kind in answered:
                 close_incident(ws, incident, note=f"Resolved: {known.verdict}.", entry=entry)
-        learn(ws, payout, decided, _outcome(confirmed), Told(OPERATOR, timedelta(0)))
+        learn(ws, payout, decided, _outcome(confirmed), Told(Source.OPERATOR, timedelta(0)))
         shown = resolution_view(confirmed, _go_on(ws, payout.id), self.evidence)
         return Reply(200, canonical_json(shown), payout.id)
 
@@ -247,7 +255,15 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
 def _still_asked(ws: WorkingSet, payout_id: str) -> frozenset[str]:
     """The kinds of alerts that wait for more than a person's note: an attempt is still frozen."""
     frozen = any(map(is_frozen, ws.children(ATTEMPTS_OF_PAYOUT, payout_id)))
-    return frozenset({MISMATCH_INCIDENT}) if frozen else frozenset()
+    return frozenset({MISMATCH_INCIDENT, UNEXPLAINED_INCIDENT}) if frozen else frozenset()
+
+
+def _answers(known: Resolution, attempt: Attempt) -> bool:
+    """Whether what was said is about all that is told now; else it is to be said anew."""
+    if attempt.frozen_at is None:
+        return True
+    # A confirmed word had ended what froze it then.
+    return known.confirmed_at is None and known.proposed_at >= attempt.frozen_at
 
 
 def _in_question(attempts: list[Attempt]) -> Attempt | None:
@@ -269,23 +285,11 @@ def _go_on(ws: WorkingSet, payout_id: str) -> Payout:
     return payout
 
 
-def _window_closes_at(attempt: Attempt) -> datetime:
-    contract = CONTRACTS[attempt.provider]
-    return window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
-
-
-def _is_for_people_at(attempt: Attempt) -> datetime:
-    """From when on people may say what became of it: window over, key forgotten by the provider."""
-    contract = CONTRACTS[attempt.provider]
-    key_dies = attempt.begun_at + timedelta(seconds=contract.key_lifetime_s)
-    return max(_window_closes_at(attempt), key_dies)
-
-
-def _refuse_before(closes_at: datetime, now: datetime) -> None:
-    if now < closes_at:
+def _refuse_before(moment: datetime, now: datetime) -> None:
+    if now < moment:
         raise FinalityWindowOpen(
             "The provider may still answer for what was sent, or carry it out.",
-            closes_at=closes_at,
+            closes_at=moment,
         )
 
 

@@ -25,6 +25,7 @@ from bursar.payouts.model import (
     Attempt,
     Fact,
     Payout,
+    Source,
 )
 from bursar.payouts.silence import (
     ask_now,
@@ -43,8 +44,6 @@ _set = msgspec.structs.replace
 
 AWAIT_EVENT = timedelta(seconds=5)
 """How long a promise is awaited before the provider is asked about it."""
-OPERATOR = "operator"
-LATE_REPLY = "late_reply"
 
 
 class Returned(msgspec.Struct, frozen=True):
@@ -62,9 +61,9 @@ class Returned(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """Who told us (reply, late_reply, inquiry, webhook, operator); the pause before a retry."""
+    """Who told us; the pause before a retry."""
 
-    source: str
+    source: Source
     retry_delay: timedelta
 
 
@@ -81,7 +80,7 @@ def learn(ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Outcome, to
         case NotExecuted():
             return _not_executed(ws, payout, attempt, outcome, told)
         case Unknown(reason, amount, currency):
-            waits = attempt.state in OPEN_ATTEMPT and told.source != LATE_REPLY
+            waits = attempt.state in OPEN_ATTEMPT and _may_end_silence(attempt, told)
             if waits:
                 stay_unknown(ws, payout, attempt, reason, source=told.source)
             if amount is None:
@@ -90,6 +89,13 @@ def learn(ws: WorkingSet, payout: Payout, attempt: Attempt, outcome: Outcome, to
             return learn_foreign(ws, attempt, told, amount, currency, reference) or waits
         case _:
             assert_never(outcome)
+
+
+def _may_end_silence(attempt: Attempt, told: Told) -> bool:
+    """Whether "not known" is said by who was to know: of a send, only its worker or its lease."""
+    if attempt.state == AttemptState.SENDING:
+        return told.source in (Source.REPLY, Source.SWEEPER)
+    return told.source != Source.LATE_REPLY
 
 
 def speaks_of_money(outcome: Outcome) -> bool:
@@ -213,7 +219,7 @@ def _take_in(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact, told:
         )
     elif fact.kind in (FOREIGN, AttemptState.RETURNED):
         freeze(ws, payout, attempt)
-        if told.source != "inquiry":
+        if told.source != Source.INQUIRY:
             ask_now(ws, ws.get(ATTEMPTS, attempt.id))
     take_effect(ws, ws.get(PAYOUTS, payout.id), ws.get(ATTEMPTS, attempt.id), before, fact)
     return True
@@ -228,12 +234,12 @@ def _accepted(
         ws.insert(FACTS, fact)
     if attempt.state not in OPEN_ATTEMPT:
         return not known
-    asked = told.source == "inquiry"
+    asked = told.source == Source.INQUIRY
     pause = max(AWAIT_EVENT, inquire_after(attempt.inquiries) if asked else timedelta(0))
     if (is_frozen(attempt) or stands(ws, attempt).denied) and not asked:
         pause = timedelta(0)  # it was said to have failed, too, or to have moved who knows what
     # A question that was put before this promise was not answered by one who had given it.
-    news = told.source == "webhook" and not known
+    news = told.source in (Source.WEBHOOK, Source.LATE_REPLY) and not known
     accepted = _set(
         attempt,
         state=AttemptState.ACCEPTED,
@@ -262,7 +268,7 @@ def _not_executed(
 ) -> bool:
     """Proof that it moved nothing. Of a frozen attempt only people can say that (F18)."""
     is_open = attempt.state in OPEN_ATTEMPT
-    frozen = is_open and is_frozen(attempt) and told.source != OPERATOR
+    frozen = is_open and is_frozen(attempt) and told.source != Source.OPERATOR
     fact = _fact(
         ws,
         attempt,
@@ -274,7 +280,7 @@ def _not_executed(
         sequence=outcome.sequence,
     )
     if frozen:
-        if told.source != "webhook":
+        if told.source != Source.WEBHOOK:
             stay_unknown(ws, payout, attempt, outcome.code, source=told.source)
         return _take_in(ws, payout, ws.get(ATTEMPTS, attempt.id), fact, told)
     if not is_open:
@@ -369,7 +375,7 @@ def _close(
 
 def _lease_ends(ws: WorkingSet, attempt: Attempt, told: Told) -> datetime:
     """A worker's own word ends its lease; nobody else's does, for it may still be sending."""
-    ended = told.source == "reply" and attempt.state == AttemptState.SENDING
+    ended = told.source == Source.REPLY and attempt.state == AttemptState.SENDING
     return min(attempt.lease_until, ws.now) if ended else attempt.lease_until
 
 

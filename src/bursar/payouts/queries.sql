@@ -396,16 +396,18 @@ LEFT JOIN (
 ORDER BY a.payout_id, a.number
 
 -- name: verify_resolutions
--- What two persons said of an attempt, beside the attempt and the fact that came of it.
-SELECT coalesce(r.attempt_id, f.attempt_id), r.payout_id, r.verdict, r.provider_ref, r.proposed_by,
-       r.confirmed_by, r.confirmed_at, (r.merchant_id, r.payout_id, r.amount, r.currency) =
-       (a.merchant_id, a.payout_id, a.amount, a.currency), coalesce(f.kind, k.kind), f.provider_ref
-FROM (SELECT * FROM resolutions WHERE confirmed_by IS NOT NULL) r
-FULL JOIN (SELECT * FROM facts WHERE source = 'operator') f ON f.attempt_id = r.attempt_id
-LEFT JOIN attempts a ON a.id = r.attempt_id
+-- What two persons said of an attempt, beside the attempt and all that operators' facts say of it.
 -- That it was not executed may have been proven before, of one that another amount put in question.
-LEFT JOIN facts k ON k.attempt_id = r.attempt_id AND r.verdict = 'not_executed'
-                 AND k.kind = 'failed' AND k.item = ''
+SELECT coalesce(r.attempt_id, f.attempt_id), r.payout_id, r.verdict, r.provider_ref, r.proposed_by,
+       r.proposed_at, r.confirmed_by, r.confirmed_at, (r.merchant_id, r.payout_id, r.amount,
+       r.currency) = (a.merchant_id, a.payout_id, a.amount, a.currency), coalesce(f.said, '{}'),
+       k.kind IS NOT NULL
+FROM resolutions r
+FULL JOIN (SELECT attempt_id, array_agg(kind || ' ' || coalesce(provider_ref, '')) AS said
+           FROM facts WHERE source = 'operator' GROUP BY attempt_id) f
+    ON f.attempt_id = r.attempt_id
+LEFT JOIN attempts a ON a.id = r.attempt_id
+LEFT JOIN facts k ON k.attempt_id = r.attempt_id AND k.kind = 'failed' AND k.item = ''
 ORDER BY 1
 
 -- name: verify_resolved

@@ -9,7 +9,7 @@ import msgspec
 from bursar.engine.working_set import WorkingSet
 from bursar.incidents.commands import close_incident, open_incident, open_incidents
 from bursar.payouts.machine import AttemptState, State
-from bursar.payouts.model import ATTEMPTS, PAYOUTS, Attempt, Payout
+from bursar.payouts.model import ATTEMPTS, PAYOUTS, Attempt, Payout, Source
 from bursar.payouts.steps import remark
 from bursar.rails.contracts import CONTRACTS
 from bursar.rails.proof import window_closes_at
@@ -21,6 +21,7 @@ INQUIRE_CAP = timedelta(seconds=60)
 UNPROVEN = "unproven"
 UNPROVEN_INCIDENT = "attempt_unproven"
 MISMATCH_INCIDENT = "amount_mismatch"
+UNEXPLAINED_INCIDENT = "return_unexplained"
 
 
 def inquire_after(inquiries: int) -> timedelta:
@@ -43,10 +44,10 @@ def is_frozen(attempt: Attempt) -> bool:
 def freeze(ws: WorkingSet, payout: Payout, attempt: Attempt) -> None:
     """Stop all that could move money for the payout until it is known how much has left.
 
-    A payout that waits to be sent again waits no longer: people must look first.
+    A payout that waits to be sent again waits no longer: people must look first. What they said
+    before does not answer what is told now.
     """
-    if not is_frozen(attempt):
-        ws.update(ATTEMPTS, _set(attempt, frozen_at=ws.now, resend_at=None))
+    ws.update(ATTEMPTS, _set(attempt, frozen_at=ws.now, resend_at=None))
     if payout.state == State.FUNDS_LOCKED:
         ws.update(PAYOUTS, _set(payout, next_attempt_at=None, updated_at=ws.now))
 
@@ -57,13 +58,13 @@ def stay_unknown(
     attempt: Attempt,
     reason: str,
     *,
-    source: str,
+    source: Source,
 ) -> None:
     """It may have left: the attempt stays with its provider, which is asked by our key (F9).
 
     Where its contract resends, the same key is due to be sent again as well.
     """
-    asked = source == "inquiry"
+    asked = source == Source.INQUIRY
     if attempt.state == AttemptState.SENDING:
         ended = min(attempt.lease_until, ws.now)
         pause = CONTRACTS[attempt.provider].resend_pause(attempt.sends)
@@ -89,7 +90,7 @@ def stay_unknown(
 
 def report_unproven(ws: WorkingSet, payout: Payout, attempt: Attempt) -> None:
     """After an answer that settles nothing: call for people, once, if nothing can any more."""
-    if attempt.code == UNPROVEN or not is_unprovable(attempt, ws.now):
+    if attempt.code == UNPROVEN or ws.now < unprovable_at(attempt):
         return
     ws.update(ATTEMPTS, _set(attempt, code=UNPROVEN))
     open_incident(
@@ -122,16 +123,22 @@ def ask_now(ws: WorkingSet, attempt: Attempt) -> None:
         ws.update(ATTEMPTS, _set(attempt, inquire_at=ws.now))
 
 
-def is_unprovable(attempt: Attempt, now: datetime) -> bool:
-    """Past its window and its key's life: only people can prove what became of it."""
+def closes_at(attempt: Attempt) -> datetime:
+    """The end of its window: from then on a "no" is proof."""
     contract = CONTRACTS[attempt.provider]
-    closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
-    return now > max(closes, attempt.begun_at + contract.key_lifetime)
+    return window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
+
+
+def unprovable_at(attempt: Attempt) -> datetime:
+    """The end of its window and of its key's life: from then on people may say what became of it.
+
+    Until then the provider's own answer is better than anybody's word.
+    """
+    return max(closes_at(attempt), attempt.begun_at + CONTRACTS[attempt.provider].key_lifetime)
 
 
 def next_inquiry(attempt: Attempt, now: datetime) -> datetime:
     """After a doubling pause, but never past the moment from which a "no" is proof."""
-    contract = CONTRACTS[attempt.provider]
-    closes = window_closes_at(attempt.ambiguous_at, attempt.lease_until, contract)
+    closes = closes_at(attempt)
     pause_ends = now + inquire_after(attempt.inquiries)
     return closes if now < closes < pause_ends else pause_ends

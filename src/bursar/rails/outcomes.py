@@ -22,9 +22,14 @@ class Executed(msgspec.Struct, frozen=True, kw_only=True, tag_field="outcome", t
 
 
 class Accepted(msgspec.Struct, frozen=True, tag_field="outcome", tag="accepted"):
-    """A promise. Only awaited or asked about; never failed over, never failed by us."""
+    """A promise. Only awaited or asked about; never failed over, never failed by us.
+
+    `amount_minor` of `currency` is what was promised, where the answer tells it.
+    """
 
     provider_ref: str
+    amount_minor: int | None = None
+    currency: str = ""
 
 
 class NotExecuted(
@@ -71,9 +76,11 @@ class StatusExecuted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusPending(msgspec.Struct, frozen=True):
-    """The provider holds the instruction and will decide."""
+    """The provider holds the instruction and will decide. The amount is as in `Accepted`."""
 
     provider_ref: str
+    amount_minor: int | None = None
+    currency: str = ""
 
 
 class StatusRejected(msgspec.Struct, frozen=True):

@@ -1,7 +1,6 @@
 """The port of payouts: what every connector offers to the engine."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -85,7 +84,6 @@ class ProviderEvent(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None
     reason: str | None
     return_id: str | None
-    occurred_at: datetime
     sequence: int | None = None
 
 

@@ -118,8 +118,8 @@ def judge_inquiry(
                 cost_minor=inquiry.cost_minor,
                 sequence=inquiry.sequence,
             )
-        case StatusPending(provider_ref):
-            return Accepted(provider_ref)
+        case StatusPending(provider_ref, amount_minor, currency):
+            return Accepted(provider_ref, amount_minor, currency)
         case StatusRejected(code, reason, sequence):
             if closed:
                 return listed(code, reason, contract, sequence=sequence)
@@ -138,16 +138,15 @@ def judge_inquiry(
 
 
 def as_instructed(outcome: Outcome, *, amount_minor: int, currency: str) -> Outcome:
-    """`outcome`, unless it executed another amount or currency than asked: then `Unknown` (F18).
+    """`outcome`, unless it is of another amount or currency than asked: then `Unknown` (F18).
 
     For answers that carry no instruction to compare with, such as an inquiry's.
     """
-    if isinstance(outcome, Executed) and (outcome.amount_minor, outcome.currency) != (
-        amount_minor,
-        currency,
-    ):
-        return Unknown("amount_mismatch", outcome.amount_minor, outcome.currency)
-    return outcome
+    if not isinstance(outcome, Executed | Accepted) or outcome.amount_minor is None:
+        return outcome
+    if (outcome.amount_minor, outcome.currency) == (amount_minor, currency):
+        return outcome
+    return Unknown("amount_mismatch", outcome.amount_minor, outcome.currency)
 
 
 def listed(

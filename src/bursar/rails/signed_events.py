@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import msgspec
@@ -76,14 +75,6 @@ def identify(body: bytes) -> str:
     Raises `ProviderEventInvalid` if the body is no JSON object with one.
     """
     return read_event(body, _Identified, "the body is not an event with an id").event_id
-
-
-def in_utc(occurred_at: datetime) -> datetime:
-    """An event's time in UTC. Raises `ProviderEventInvalid` where there is no such time."""
-    try:
-        return occurred_at.astimezone(UTC)
-    except OverflowError:
-        raise ProviderEventInvalid("a time before the year 1", pointer="/occurred_at") from None
 
 
 def _compare(secret: str, signed: bytes, hex_digest: str) -> None:

@@ -92,7 +92,9 @@ async def test_one_inquiry_is_one_request() -> None:
     """By our own key."""
     transport = reply(200, ACCEPTED)
 
-    assert await bank(transport).inquire(KEY, correlation_id="co-1") == StatusPending("bt_1")
+    assert await bank(transport).inquire(KEY, correlation_id="co-1") == StatusPending(
+        "bt_1", 100, "EUR"
+    )
 
     (asked,) = transport.asked
     assert (asked.method, asked.path, asked.body) == ("GET", f"/bank/transfers/{KEY}", b"")

@@ -188,8 +188,8 @@ def test_a_reply_to_a_transfer(status: int, body: bytes, outcome: Outcome) -> No
             wire(TRANSFER, amount=9, cost=None),
             msgspec.structs.replace(FOUND, amount_minor=9, cost_minor=0),
         ),
-        (200, wire(TRANSFER, status="pending"), StatusPending("bt_1")),
-        (200, wire(TRANSFER, status="accepted"), StatusPending("bt_1")),
+        (200, wire(TRANSFER, status="pending"), StatusPending("bt_1", 12345, "EUR")),
+        (200, wire(TRANSFER, status="accepted"), StatusPending("bt_1", 12345, "EUR")),
         (
             200,
             wire(TRANSFER, status="rejected", code="AC04", reason="Closed\x00"),

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -223,7 +222,6 @@ def test_a_settled_transfer() -> None:
         code=None,
         reason=None,
         return_id=None,
-        occurred_at=datetime(2026, 11, 21, 8, 0, 0, 250_000, tzinfo=UTC),
     )
 
 
@@ -244,12 +242,10 @@ def test_kinds(name: str, kind: EventKind) -> None:
     assert (read.kind, read.code, read.reason, read.return_id) == (kind, "AC04", "Closed", "btr_1")
 
 
-def test_times_are_read_to_utc() -> None:
-    """F39."""
-    read = webhooks.parse(event({"occurred_at": "2026-11-21T10:00:00+02:00"}))
-
-    assert read.occurred_at == datetime(2026, 11, 21, 8, tzinfo=UTC)
-    assert read.occurred_at.tzinfo is UTC
+@pytest.mark.parametrize("when", ["2026-11-21T10:00:00+02:00", "yesterday", None])
+def test_the_time_that_it_tells_is_not_needed(when: str | None) -> None:
+    """F39: nothing is ordered by other people's clocks, so none of them can stop a payment."""
+    assert webhooks.parse(event({"occurred_at": when})) == webhooks.parse(BODY)
 
 
 @pytest.mark.parametrize(
@@ -262,9 +258,6 @@ def test_times_are_read_to_utc() -> None:
         (event({"event_id": "e" * 129}), "/event_id"),
         (event({"type": "transfer.lost"}), "/type"),
         (event({"type": 1}), "/type"),
-        (event({"occurred_at": "2026-11-21T08:00:00"}), "/occurred_at"),
-        (event({"occurred_at": 1_790_000_000}), "/occurred_at"),
-        (event({"occurred_at": "0001-01-01T00:00:00+23:00"}), "/occurred_at"),
         (event(amount=0), "/data/amount"),
         (event(amount=-1), "/data/amount"),
         (event(amount=True), "/data/amount"),

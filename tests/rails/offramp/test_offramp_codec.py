@@ -21,6 +21,7 @@ from bursar.rails.outcomes import (
     Inquiry,
     NotExecuted,
     StatusExecuted,
+    StatusPending,
     StatusReturned,
     StatusUnknown,
     Unknown,
@@ -107,7 +108,10 @@ def test_one_spelling_per_amount(text: str) -> None:
         ({"asset": "USDT"}, Unknown("amount_mismatch", 1_000_001, "USDT")),
         ({"asset": "EUR"}, Unknown("amount_mismatch", 0)),
         ({"asset": "DOGE"}, Unknown("amount_mismatch", 0)),
-        ({"amount": "1.0"}, Unknown("amount_unreadable")),
+        ({"amount": "1.0"}, Unknown("amount_mismatch", 0, "USDC")),
+        ({"cost": "1.0"}, Unknown("amount_unreadable")),
+        ({"amount": "1.0", "status": "processing"}, Unknown("amount_unreadable")),
+        ({"amount": "1.0", "asset": "EURC"}, Unknown("amount_mismatch", 0)),
         ({"client_reference": KEY[::-1]}, Unknown("key_mismatch")),
         ({"sequence": True}, Unknown("http_200_unreadable")),
     ],
@@ -142,7 +146,8 @@ def test_refused_credentials(body: bytes, *, proof: bool) -> None:
 @pytest.mark.parametrize(
     ("status", "asset", "said"),
     [
-        ("processing", "USDT", StatusUnknown("amount_unreadable")),
+        ("processing", "USDT", StatusPending("op_1", 1_000_001, "USDT")),
+        ("failed", "USDT", StatusUnknown("amount_unreadable")),
         *(
             (status, asset, StatusExecuted(provider_ref="op_1", amount_minor=own, currency=code))
             for status in ("completed", "refunded")

@@ -153,12 +153,13 @@ def _refused(rejection: _Rejection, key: str, contract: Contract) -> Outcome:
 def _known(transfer: _Transfer, key: str, contract: Contract) -> Inquiry:
     if transfer.end_to_end_id != key:
         return StatusUnknown("key_mismatch")
-    if transfer.status in {"accepted", "pending"}:
-        return StatusPending(transfer.transfer_id)
     code, reason = plain_text(transfer.code), plain_text(transfer.reason)
     if transfer.status == "rejected":
         return StatusRejected(code, reason)
     amounts = _amounts(transfer, contract)
+    if transfer.status in {"accepted", "pending"}:
+        told = (0, "") if amounts is None else (amounts[0], transfer.currency)
+        return StatusPending(transfer.transfer_id, *told)
     if amounts is None and transfer.status in {"executed", "returned"}:
         # Money left, of which nothing can be told in units that we carry.
         return StatusExecuted(provider_ref=transfer.transfer_id, amount_minor=0, currency="")

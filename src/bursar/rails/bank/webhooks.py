@@ -1,7 +1,6 @@
 """The bank's signed events, pure. This module is a `WebhookVerifier`."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -13,7 +12,7 @@ from bursar.rails import signed_events
 from bursar.rails.contracts import CONTRACTS, Contract
 from bursar.rails.errors import ProviderEventInvalid
 from bursar.rails.port import EventKind, ProviderEvent
-from bursar.rails.signed_events import in_utc, read_event, verify_signature
+from bursar.rails.signed_events import read_event, verify_signature
 from bursar.rails.strict_json import Token, plain_text
 
 PROVIDER_ID: Final = "bank"
@@ -40,7 +39,6 @@ class _Data(msgspec.Struct):
 class _Event(msgspec.Struct):
     event_id: Token
     type: Literal["transfer.accepted", "transfer.settled", "transfer.rejected", "transfer.returned"]
-    occurred_at: Annotated[datetime, msgspec.Meta(tz=True)]
     data: _Data
 
 
@@ -78,7 +76,6 @@ def parse(body: bytes) -> ProviderEvent:
         code=plain_text(data.code) or None,
         reason=plain_text(data.reason) or None,
         return_id=data.return_id,
-        occurred_at=in_utc(event.occurred_at),
     )
 
 

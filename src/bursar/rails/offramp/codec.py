@@ -32,6 +32,8 @@ from bursar.rails.strict_json import Token, Unreadable, decode_object, plain_tex
 
 ASSET: Final = "USDC"
 
+_LEFT: Final = frozenset({"completed", "refunded"})
+"""The statuses that say that money left."""
 _OK: Final = 200
 _ACCEPTED: Final = 202
 _UNAUTHORIZED: Final = 401
@@ -95,6 +97,8 @@ def in_ours(text: str, asset: str) -> tuple[int, str]:
 
     The off-ramp writes 6 decimals whatever the asset.
     """
+    if asset == ASSET:
+        return amount_minor(text) or 0, ASSET
     try:
         own = currency(asset)
         return parse_major(text, own), own.code
@@ -154,10 +158,10 @@ def _taken(payout: _Payout, instruction: PayoutInstruction, contract: Contract) 
     if payout.client_reference != instruction.key:
         return Unknown("key_mismatch")
     told = _amounts(payout)
+    if _is_foreign(payout):
+        return Unknown("amount_mismatch", *in_ours(payout.amount, payout.asset))
     if told is None:
         return Unknown("amount_unreadable")
-    if payout.asset != ASSET:
-        return Unknown("amount_mismatch", *in_ours(payout.amount, payout.asset))
     if told.amount != instruction.amount_minor:
         return Unknown("amount_mismatch", told.amount, ASSET)
     match payout.status:
@@ -192,16 +196,20 @@ def _refused(rejection: _Rejection, key: str, contract: Contract) -> Outcome:
 def _known(payout: _Payout, key: str) -> Inquiry:
     if payout.client_reference != key:
         return StatusUnknown("key_mismatch")
-    if payout.asset != ASSET and payout.status in {"completed", "refunded"}:
-        amount, code = in_ours(payout.amount, payout.asset)
-        return StatusExecuted(provider_ref=payout.payout_id, amount_minor=amount, currency=code)
     told = _amounts(payout)
+    if _is_foreign(payout) and payout.status in {*_LEFT, "processing"}:
+        foreign = in_ours(payout.amount, payout.asset)
+        if payout.status == "processing":
+            return StatusPending(payout.payout_id, *foreign)
+        return StatusExecuted(
+            provider_ref=payout.payout_id, amount_minor=foreign[0], currency=foreign[1]
+        )
     if told is None or payout.asset != ASSET:
         return StatusUnknown("amount_unreadable")
     code, reason = plain_text(payout.code), plain_text(payout.reason)
     match payout.status:
         case "processing":
-            return StatusPending(payout.payout_id)
+            return StatusPending(payout.payout_id, told.amount, ASSET)
         case "completed":
             return StatusExecuted(
                 provider_ref=payout.payout_id,
@@ -226,6 +234,12 @@ def _known(payout: _Payout, key: str) -> Inquiry:
             )
         case _:
             return StatusUnknown("unlisted_status")
+
+
+def _is_foreign(payout: _Payout) -> bool:
+    """Whether it is of another asset, or money left of an amount that nobody can read (F18)."""
+    left = payout.status in _LEFT
+    return payout.asset != ASSET or (left and amount_minor(payout.amount) is None)
 
 
 def _amounts(payout: _Payout) -> _Amounts | None:

@@ -1,8 +1,7 @@
 """The off-ramp's signed events, pure. This module is a `WebhookVerifier`."""
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -11,7 +10,7 @@ from bursar.rails.contracts import CONTRACTS
 from bursar.rails.errors import ProviderEventInvalid
 from bursar.rails.offramp.codec import ASSET, Sequence, amount_minor, in_ours
 from bursar.rails.port import EventKind, ProviderEvent
-from bursar.rails.signed_events import in_utc, read_event, verify_signature
+from bursar.rails.signed_events import read_event, verify_signature
 from bursar.rails.strict_json import Token, plain_text
 
 PROVIDER_ID: Final = "offramp"
@@ -39,7 +38,6 @@ class _Event(msgspec.Struct):
     event_id: Token
     type: Literal["payout.processing", "payout.completed", "payout.failed", "payout.refunded"]
     sequence: Sequence
-    occurred_at: Annotated[datetime, msgspec.Meta(tz=True)]
     data: _Data
 
 
@@ -62,10 +60,8 @@ def parse(body: bytes) -> ProviderEvent:
     if not CONTRACTS[PROVIDER_ID].key_fits(data.client_reference):
         raise ProviderEventInvalid("not a key of ours", pointer="/data/client_reference")
     cost = amount_minor(data.cost)
-    amount, code = amount_minor(data.amount), ASSET
-    if data.asset != ASSET:
-        amount, code = in_ours(data.amount, data.asset)
-    elif not amount:
+    amount, code = in_ours(data.amount, data.asset)
+    if code == ASSET and not amount:
         raise ProviderEventInvalid("not an amount of the off-ramp", pointer="/data/amount")
     if cost is None:
         raise ProviderEventInvalid("not an amount of the off-ramp", pointer="/data/cost")
@@ -77,12 +73,11 @@ def parse(body: bytes) -> ProviderEvent:
         kind=kind,
         provider_key=data.client_reference,
         provider_ref=data.payout_id,
-        amount_minor=amount or 0,
+        amount_minor=amount,
         currency=code,
         cost_minor=cost,
         code=plain_text(data.code) or None,
         reason=plain_text(data.reason) or None,
         return_id=data.refund_id,
-        occurred_at=in_utc(event.occurred_at),
         sequence=event.sequence,
     )
