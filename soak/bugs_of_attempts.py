@@ -74,7 +74,46 @@ OF_ATTEMPTS = (
         "I7",
         "bursar.rails.proof",
         "    return last_byte_at + contract.finality_window\n",
-        "    return last_byte_at - contract.request_deadline\n",
+        "    return last_byte_at\n",
+    ),
+    bug(
+        "the window runs from the answer, not from the last byte",
+        "I7",
+        "bursar.rails.proof",
+        "    last_byte_at = lease_until + contract.request_deadline\n",
+        "    last_byte_at = lease_until\n",
+        bias={"bank.not_found": 0.5, "bank.flip": 0.4, "net.reset_mid_body": 0.5},
+    ),
+    bug(
+        "a contract whose window is shorter than the provider's",
+        "I7",
+        "bursar.rails.contracts",
+        "            finality_window_s=3,\n",
+        "            finality_window_s=0.1,\n",
+    ),
+    Bug(
+        "a failed event is proof",
+        ("I7",),
+        (
+            Patch("bursar.payouts.inbox", "if event.kind != EventKind.FAILED:", "if True:"),
+            Patch(
+                "bursar.payouts.inbox",
+                "        if event.kind == EventKind.ACCEPTED:\n            return Accepted(",
+                "        if event.kind == EventKind.FAILED:\n"
+                "            from bursar.rails.outcomes import NotExecuted\n\n"
+                '            return NotExecuted(code=event.code or "", reason="", '
+                "retryable=False, sent=True)\n"
+                "        if event.kind == EventKind.ACCEPTED:\n            return Accepted(",
+            ),
+        ),
+    ),
+    bug(
+        "a code that no contract lists is proof",
+        "I7",
+        "bursar.rails.proof",
+        '        return Unknown(f"unlisted_code:{code}")\n',
+        "        return NotExecuted(code=code, reason=reason, retryable=False, sent=True)\n",
+        bias={"net.unlisted_code": 0.5, "bank.decline": 0.5},
     ),
     bug(
         "a lost connection means that nothing was sent",
@@ -141,6 +180,15 @@ OF_ATTEMPTS = (
         "return self.resend_after_s is not None and last_byte_at < begun_at + self.key_lifetime",
         "return self.resend_after_s is not None",
         bias={"outage": 1.0, "offramp.lost": 0.6},
+    ),
+    bug(
+        "sent again only once",
+        "I22",
+        "bursar.rails.contracts",
+        "None\n        return timedelta(seconds=self.resend_after_s)",
+        "None\n        if sends > 1:\n            return None\n"
+        "        return timedelta(seconds=self.resend_after_s)",
+        bias={"offramp.lost": 0.7, "outage": 0.0},
     ),
     bug(
         "another key for the same attempt",

@@ -41,8 +41,22 @@ ORDERS: Final = {"bank": "/bank/transfers/{}", "offramp": "/offramp/payouts/{}"}
 PAUSE_S: Final = (0.2, 1.4)
 RATE: Final = 0.03
 """Of each fault; there are about thirty of them, so that every second payout meets one."""
-FATES: Final = Fates(RATE, seed=1)
+LIKELIER: Final = {
+    "forgets": 0.3,
+    "not_found": 0.3,
+    "stale": 0.3,
+    "repeat_declined": 0.5,
+    "return_parts": 0.5,
+    "webhook_disorder": 0.3,
+}
+"""Rates of faults that need a rare occasion: a resend, a question in time, a return."""
+FATES: Final = Fates(RATE, seed=1, likelier=LIKELIER)
 """The seed is that of `bursar up` if nobody says another."""
+OCCASIONS: Final[Mapping[str, float]] = {}
+"""How many of the executed orders give a fault its occasion, at least, where that is not most."""
+MOST: Final = 0.5
+IMPROBABLE: Final = 1e-6
+""" """
 SECONDS: Final = {
     "late_s": 2.0,
     "worse_s": 3.0,
@@ -95,7 +109,7 @@ def every_knob() -> list[str]:
     found = []
     for name, wire in WIRES.items():
         rates = [rate for rate in RATES if rate not in {"accept_async", *wire.terms.without}]
-        values = dict.fromkeys(rates, RATE) | SECONDS
+        values = {rate: LIKELIER.get(rate, RATE) for rate in rates} | SECONDS
         found += [f"{name}.{knob}={value:g}" for knob, value in values.items()]
     return [knob.removeprefix("bank.") for knob in found]
 

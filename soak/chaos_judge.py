@@ -16,27 +16,41 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from bursar.rails.contracts import CONTRACTS
-from bursar_sim.draws import fires
+from bursar_sim.draws import fires, fractions
+from bursar_sim.provider.rules import Draws
 
 PAID: Final = frozenset({"settled", "returned"})
 ENDED: Final = PAID | {"failed", "cancelled", "dead_letter"}
 OPEN: Final = frozenset({"sending", "unknown", "accepted"})
 ASKED_LATEST: Final = timedelta(seconds=75)
 """An open attempt is asked about every minute at least; so late an alert about it may come."""
+SENT_LATEST: Final = timedelta(seconds=30)
+"""An order that is sent once comes in at most so long after its attempt began, well above any lease."""
 
 Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Fates:
-    """Which orders the simulated providers treat badly: the same rate of each fault, one seed."""
+    """Which orders the simulated providers treat badly: by the rate of each fault, and one seed.
+
+    `likelier` has the rates that are not `rate`.
+    """
 
     rate: float
     seed: int
+    likelier: Mapping[str, float] = field(default_factory=dict)
 
     def meets(self, knob: str, key: str) -> bool:
         """Whether a fault was due to the order of this key. No fault strikes any other."""
-        return fires(self.rate, self.seed, knob, key)
+        return fires(self._rate(knob), self.seed, knob, key)
+
+    def tells(self, key: str) -> bool:
+        """Whether the webhooks about this key come for certain."""
+        return Draws(*fractions(self.seed, key)).lost >= self._rate("webhook_lost")
+
+    def _rate(self, knob: str) -> float:
+        return self.likelier.get(knob, self.rate)
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,8 @@ class Evidence:
 
     `lines` are those of all statements, in our minor units: `kind`, `key`, `reference`, `amount`,
     `currency`. `payouts` have their attempts; `transfers` are by payout id. `unheard_of` are the
-    keys of open attempts that their provider says it does not know.
+    keys of open attempts that their provider says it does not know. `calm_at` is when all faults
+    were turned off.
     """
 
     lines: Sequence[Document]
@@ -56,6 +71,7 @@ class Evidence:
     alerts: Sequence[Document]
     unheard_of: frozenset[str]
     fates: Fates
+    calm_at: datetime
     at: datetime
 
 
@@ -92,15 +108,27 @@ class Case:
         asked = (self.payout["amount"], self.payout["currency"])
         return (debit["amount"], debit["currency"]) != asked
 
-    def meant(self) -> dict[str, list[Document]]:
-        """The lines by key, without strange executions and what came back of them."""
-        strange = {
+    def strange(self) -> set[tuple[str, str]]:
+        """Key and reference of each execution of another amount or currency."""
+        return {
             (debit["key"], debit["reference"]) for debit in self.debits() if self.is_strange(debit)
         }
+
+    def meant(self) -> dict[str, list[Document]]:
+        """The lines by key, without strange executions and what came back of them."""
+        strange = self.strange()
         return {
             key: [line for line in lines if (key, line["reference"]) not in strange]
             for key, lines in self.lines.items()
         }
+
+    def executed(self) -> list[str]:
+        """The keys under which what was asked for was executed."""
+        return [
+            key
+            for key, lines in self.meant().items()
+            if any(line["kind"] == "debit" for line in lines)
+        ]
 
     def readings(self) -> Iterator[Counter[str]]:
         """Sums by kind that the books may show.
@@ -161,6 +189,7 @@ def judged(evidence: Evidence) -> Verdict:
         if strange
     ]
     verdict.faults += _accounts(evidence)
+    verdict.faults += _strangers(evidence)
     verdict.faults += [
         f"{book['currency']}: debits {book['debits']}, credits {book['credits']}"
         for book in evidence.books
@@ -191,33 +220,113 @@ def _executions(case: Case) -> Iterator[str]:
             yield f"{debit['amount']} {debit['currency']} was executed, as nobody mistook it"
 
 
+def sends_at_most(attempt: Document, at: datetime) -> int:
+    """How often an attempt can have been sent: by the pauses of its contract, in its key's life."""
+    contract = CONTRACTS[attempt["provider"]]
+    over = min(at - datetime.fromisoformat(attempt["begun_at"]), contract.key_lifetime)
+    sends, after = 1, timedelta(0)
+    while (pause := contract.resend_pause(sends)) is not None and after + pause < over:
+        sends, after = sends + 1, after + pause
+    return sends
+
+
 def _told(case: Case) -> Iterator[str]:
-    """I5, F17, F18, F25: people are told of what is strange, and of nothing else."""
-    meant = case.meant()
-    strange = any(map(case.is_strange, case.debits()))
-    references = [{line["reference"] for line in lines} for lines in case.lines.values()]
-    doubled = any(len(found) > 1 for found in references)
-    keys = [key for key, lines in meant.items() if any(one["kind"] == "debit" for one in lines)]
+    """I5, F17, F18, F25: people are told of what is strange, of nothing else, and not again."""
     needed = {
-        "amount_mismatch": strange,
+        "amount_mismatch": bool(case.strange()),
         "second_reference": any(
-            len({line["reference"] for line in lines}) > 1 for lines in meant.values()
+            len({line["reference"] for line in lines}) > 1 for lines in case.meant().values()
         ),
-        "possible_double_execution": len(keys) > 1,
-    }
-    late = any(case.evidence.fates.meets("worse", key) for key in case.lines)
-    possible = {
-        "amount_mismatch": strange,
-        "second_reference": doubled,
-        "possible_double_execution": late and len(case.lines) > 1,
-        "paid_and_failed": any(True for _ in case.debits()),
-        "return_exceeds_settled": strange,
-        "attempt_unproven": any(_is_old(case, attempt) for attempt in case.payout["attempts"]),
+        "possible_double_execution": len(case.executed()) > 1,
+        "paid_and_failed": any(_was_flipped(case, one) for one in case.payout["attempts"]),
     }
     for kind in sorted({kind for kind, due in needed.items() if due} - case.kinds):
         yield f"nobody was told: no {kind}"
-    for kind in sorted(case.kinds - {kind for kind, may_be in possible.items() if may_be}):
-        yield f"{kind} without a reason"
+    causes = _causes(case)
+    for kind, times in sorted(Counter(alert["kind"] for alert in case.alerts).items()):
+        if not causes[kind]:
+            yield f"{kind} without a reason"
+        elif times > causes[kind]:
+            yield f"{kind} is told {times} times, and has {causes[kind]} causes"
+
+
+def _causes(case: Case) -> Counter[str]:
+    """How many alerts of each kind there may be: one for each thing that people must be told."""
+    fates, strange, executed = case.evidence.fates, case.strange(), case.executed()
+    attempts = case.payout["attempts"]
+    lines = [line for found in case.lines.values() for line in found]
+    late = any(fates.meets("worse", key) for key in case.lines)
+    backs = [line for line in lines if line["kind"] == "return"]
+    return Counter(
+        {
+            # What came back in part of another amount may be told as one more amount.
+            "amount_mismatch": len(
+                {
+                    (line["key"], line["currency"], line["amount"])
+                    for line in lines
+                    if (line["key"], line["reference"]) in strange and line["kind"] != "cost"
+                }
+            ),
+            "second_reference": sum(
+                max(0, len({line["reference"] for line in found}) - 1)
+                for found in case.lines.values()
+            ),
+            "possible_double_execution": min(len(executed), len(attempts) - 1) if late else 0,
+            "paid_and_failed": sum(_contradictions(case, attempt) for attempt in attempts),
+            "return_exceeds_settled": len(backs) if strange else 0,
+            "return_unexplained": len({line["key"] for line in backs}),
+            "attempt_unproven": sum(_is_old(case, attempt) for attempt in attempts),
+        }
+    )
+
+
+def _contradictions(case: Case, attempt: Document) -> int:
+    """How often an executed attempt may be told, or proven, to have failed.
+
+    By what its provider does to it; or by a refusal of a repeated order. Where the provider's
+    order says later what came last, that may be a second time.
+    """
+    contract, key = CONTRACTS[attempt["provider"]], attempt["provider_key"]
+    if key not in case.executed():
+        return 0
+    meets = any(case.evidence.fates.meets(knob, key) for knob in ("flip", "undo", "worse"))
+    return (1 + contract.ordered) * (meets or contract.resend_after_s is not None)
+
+
+def _was_flipped(case: Case, attempt: Document) -> bool:
+    """Whether it was for certain told as failed, then executed, and nobody can tell which is true.
+
+    Where events have an order, that tells. An order that comes in after calm is not flipped, and
+    one that is executed after its window is not, either.
+    """
+    contract, key = CONTRACTS[attempt["provider"]], attempt["provider_key"]
+    fates, begun_at = case.evidence.fates, datetime.fromisoformat(attempt["begun_at"])
+    return (
+        contract.resend_after_s is None
+        and not contract.ordered
+        and begun_at + SENT_LATEST < case.evidence.calm_at
+        and key in case.executed()
+        and fates.meets("flip", key)
+        and not fates.meets("worse", key)
+        and fates.tells(key)
+    )
+
+
+def _strangers(evidence: Evidence) -> Iterator[str]:
+    """Alerts are about what is known here; one that is not about a payout is open but once."""
+    ours = {one["id"] for one in evidence.payouts}
+    ours |= {attempt["id"] for one in evidence.payouts for attempt in one["attempts"]}
+    others = {account["address"] for account in evidence.accounts} | set(CONTRACTS)
+    standing: Counter[tuple[str, str]] = Counter()
+    for alert in evidence.alerts:
+        kind, subject = alert["kind"], alert["subject_id"]
+        if subject not in ours | others:
+            yield f"{kind} about {subject}, which nobody knows"
+        elif subject in others and alert["state"] == "open":
+            standing[kind, subject] += 1
+    for (kind, subject), times in standing.items():
+        if times > 1:
+            yield f"{subject}: {kind} is open {times} times"
 
 
 def _books(case: Case) -> Iterator[str]:
@@ -253,8 +362,7 @@ def _shown(case: Case) -> Iterator[str]:
 def _still_open(case: Case) -> Iterator[str]:
     """I22, I23: only what a provider mistook, or will never tell, is open; and people know."""
     open_alerts = {alert["kind"] for alert in case.alerts if alert["state"] == "open"}
-    strange = {debit["key"] for debit in case.debits() if case.is_strange(debit)}
-    if strange and "amount_mismatch" in open_alerts:
+    if case.strange() and "amount_mismatch" in open_alerts:
         return
     going = [one for one in case.payout["attempts"] if one["state"] in OPEN]
     if case.payout["state"] not in ENDED and not going:

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from bursar.engine import journal
 from bursar.engine.memory import MemoryStore
-from bursar.engine.model import JOURNAL
-from bursar.ledger.model import ACCOUNTS, HOLDS, Account, Transfer
+from bursar.engine.model import JOURNAL, JournalHead, JournalLink
+from bursar.ledger.model import ACCOUNTS, HOLDS, TRANSFERS, Account, Transfer
 from bursar.payouts.model import ATTEMPTS, Attempt, Payout
-from bursar.rails.contracts import CONTRACTS
+from soak import alerts
+from soak.promises import HOLD_LIVES_S, NOT_SENT, PROMISES
 from soak.store import Commit
 from soak.wire import Wire
 from soak.world import World
 
-OURS = frozenset({"not_sent", "unauthorized"})
-"""Codes of failures that are never the merchant's or the payee's."""
 HELD = frozenset({"funds_locked", "in_review", "sending", "sent"})
 OPEN = frozenset({"sending", "unknown", "accepted"})
+PAID = frozenset({"paid", "returned"})
 SUBJECTS = {
     "transfers": "subject_id",
     "holds": "subject_id",
@@ -75,6 +77,12 @@ class Checker:
         """By payout: how many attempts it had when a person sent it again."""
         self.answered: set[str] = set()
         """Attempts that had ended, and of which the provider was asked once more and answered."""
+        self.contradicted: set[str] = set()
+        """Payouts with an attempt that was paid after it had been proven to have failed."""
+        self.free: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+        """What was free of (merchant, currency), and since when."""
+        self._now = self._world.database_clock.wall()
+        self._before: dict[str, Attempt] = {}
         self._called_now: set[str] = set()
         self._said: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._known: set[str] = set()
@@ -82,18 +90,21 @@ class Checker:
     def commit(self, commit: Commit) -> None:
         """Take in one transaction and check all that it touched."""
         touched: set[str] = set()
+        self._now = commit.now
         self._called_now = {row.id for table, row in commit.inserted if table.name == "incidents"}
         for table, row in commit.inserted:
             if table is JOURNAL:
                 self._entry(commit, row)
+        self._before = {
+            row.id: before for table, before, row in commit.updated if table is ATTEMPTS
+        }
         for table, before, row in commit.updated:
             if table is ATTEMPTS:
-                if row.sends > before.sends:
-                    self._goes_out(row)
+                self._moved(before, row)
                 self.attempts[row.payout_id][row.id] = row
                 touched.add(row.payout_id)
         for table, row in commit.inserted:
-            self._insert(table.name, row, touched)
+            self._insert(commit, table.name, row, touched)
         for table, before, row in commit.updated:
             self._update(table.name, before, row, touched)
         for payout_id in touched:
@@ -102,7 +113,7 @@ class Checker:
         self._repaid(commit)
         self._owners(commit)
 
-    def _insert(self, table: str, row: Any, touched: set[str]) -> None:
+    def _insert(self, commit: Commit, table: str, row: Any, touched: set[str]) -> None:
         match table:
             case "transfers":
                 self._transfer(row)
@@ -119,7 +130,9 @@ class Checker:
                 self.attempts[row.payout_id][row.id] = row
                 touched.add(row.payout_id)
             case "journal_links":
-                self._link(row)
+                self._link(commit, row)
+            case "incidents":
+                self._incident(row)
             case _:
                 pass
 
@@ -198,6 +211,7 @@ class Checker:
                 free = own["credits_posted"] - own["debits_posted"] - own["debits_pending"]
                 if owed > 0 and free > 0:
                     self._broken("I26", f"{merchant} owes {owed}, and {free} is free")
+                self.free[merchant, currency].append((self._world.loop.time(), free))
 
     def _receivable(self, row: Account) -> None:
         found = [
@@ -228,6 +242,12 @@ class Checker:
             if owners - {payout.merchant_id}:
                 self._broken("I17", f"{table.name} of {payout.id} are of {sorted(owners)}")
 
+    def least_free(self, merchant: str, currency: str, since: float) -> int:
+        """The least that was free of a merchant's money at any time since then, in minor units."""
+        seen = self.free[merchant, currency]
+        last = max((number for number, (at, _) in enumerate(seen) if at <= since), default=0)
+        return min((free for _, free in seen[last:]), default=0)
+
     # Payouts
 
     def _reference(self, row: Payout) -> None:
@@ -256,17 +276,14 @@ class Checker:
         attempts = self.attempts[row.id]
         if step["from"] in {"failed", "dead_letter"} and step["to"] == "funds_locked":
             self.reopened[row.id] = len(attempts)
-        if step["to"] == "cancelled" or step.get("code") == "hold_expired":
+        expired = step.get("code") == "hold_expired"
+        if step["to"] == "cancelled" or expired:
             self._given_back(row)
-        if step["to"] != "dead_letter":
-            return
-        burning = sum(
-            attempt.state == "failed" and _burns(attempt)
-            for attempt in attempts.values()
-            if attempt.number > self.reopened.get(row.id, 0)
-        )
-        if burning <= row.max_retries:
-            tries = f"{burning} failures of its own, {row.max_retries} retries allowed"
+        if expired and row.updated_at < row.due_at + timedelta(seconds=HOLD_LIVES_S):
+            self._broken("I4", f"the hold of {row.id} expires before its time")
+        burned = self._burned(row)
+        if step["to"] == "dead_letter" and burned <= row.max_retries:
+            tries = f"{burned} failures of its own, {row.max_retries} retries allowed"
             self._broken("F90", f"{row.id} is given up after {tries}")
 
     def _given_back(self, row: Payout) -> None:
@@ -301,7 +318,8 @@ class Checker:
         attempt = self.attempts[row.subject_id][body["attempt"]]
         self.answered.add(attempt.id)
         silent = body["answer"]["outcome"] == "unknown" and body["answer"]["amount_minor"] is None
-        if silent and row.at <= attempt.begun_at + CONTRACTS[attempt.provider].key_lifetime:
+        life = timedelta(seconds=PROMISES[attempt.provider].key_life_s)
+        if silent and row.at < attempt.begun_at + life:
             self._broken("F26", f"{attempt.id} is not asked about again after {body['answer']}")
 
     def _payout(self, payout_id: str) -> None:
@@ -326,40 +344,85 @@ class Checker:
         if (payout.state in {"sending", "sent"}) != bool(going):
             self._broken("I6", f"{payout_id} is {payout.state} with {len(going)} open attempts")
 
-    def _successor(self, row: Attempt) -> None:
-        """I7: a further attempt, only after proof about each earlier one.
+    def _moved(self, before: Attempt, row: Attempt) -> None:
+        """An attempt has changed: what goes out, what failed, what was paid after all."""
+        if row.sends > before.sends:
+            self._goes_out(row)
+        if before.state in OPEN and row.state == "failed":
+            # Also of an attempt that no other follows: its hold goes back to the merchant.
+            moment = self._world.database_clock.virtual(self._now)
+            self._proven(row, moment, f"{row.id} has failed")
+        if before.state == "failed" and row.state in PAID:
+            self.contradicted.add(row.payout_id)
 
-        What left, and whether it was refused, is taken from the network, not from the attempt's
-        own columns. All but a refusal of the only send waits for the end of the window.
+    def _successor(self, row: Attempt) -> None:
+        """I7: a further attempt, only after proof about each earlier one, and retries left.
+
+        An earlier one may have been paid in the same commit, but after this one began.
         """
         for earlier in self.attempts[row.payout_id].values():
-            if earlier.state in OPEN or earlier.state in {"paid", "returned"}:
+            was = self._before.get(earlier.id, earlier).state
+            if {earlier.state, was} <= OPEN | PAID:
                 self._broken("I7", f"{row.id} follows {earlier.id}, which is {earlier.state}")
-            key = (earlier.provider, earlier.provider_key)
-            if self._wire.proves_nothing_left(*key):
-                continue
             begun = self._world.database_clock.virtual(row.begun_at)
-            for send in self._wire.sends.get(key, ()):
-                early = send.at + CONTRACTS[earlier.provider].finality_window_s - begun
-                if early > 0:
-                    self._broken("I7", f"{row.id} follows {earlier.id} {early:.3f} s too early")
+            self._proven(earlier, begun, f"{row.id} follows {earlier.id}")
+        payout = self.payouts[row.payout_id]
+        if row.begun_at < payout.due_at:
+            self._broken("I11", f"{row.id} begins before {payout.id} is due")
+        if self._burned(payout) > payout.max_retries:
+            self._broken("F90", f"{row.id} is one retry more than the {payout.max_retries} allowed")
+
+    def _proven(self, attempt: Attempt, moment: float, what: str) -> None:
+        """I7: what left, and whether it was refused, is the network's word, not the attempt's.
+
+        All but a refusal of the only send waits for the end of the window.
+        """
+        key = (attempt.provider, attempt.provider_key)
+        early = self._wire.too_early_s(*key, moment)
+        if early > 0:
+            self._broken("I7", f"{what} {early:.3f} s too early")
+
+    def _burned(self, payout: Payout) -> int:
+        """How many failures since it was sent by hand were the provider's or the payee's."""
+        return sum(
+            attempt.state == "failed" and _burns(attempt)
+            for attempt in self.attempts[payout.id].values()
+            if attempt.number > self.reopened.get(payout.id, 0)
+        )
 
     # Chain
 
-    def _link(self, row: Any) -> None:
-        """I14: every link follows the one before."""
+    def _link(self, commit: Commit, row: JournalLink) -> None:
+        """I14: every link follows the one before, over what was written with it."""
         link, seq, before = self.heads.get(row.merchant_id, (0, 0, bytes(32)))
         if row.merchant_id in self.heads or row.link_seq == 1:
             follows = (link + 1, seq + 1, before)
             if (row.link_seq, row.first_seq, row.previous_hash) != follows:
                 self._broken("I14", f"link {row.link_seq} of {row.merchant_id} follows {link}")
         self.heads[row.merchant_id] = (row.link_seq, row.last_seq, row.hash)
+        own = [(table, one) for table, one in commit.inserted if _owner(one) == row.merchant_id]
+        entries = sorted((one for table, one in own if table is JOURNAL), key=lambda one: one.seq)
+        moved = sorted((one for table, one in own if table is TRANSFERS), key=lambda one: one.id)
+        head = JournalHead(row.merchant_id, row.last_seq, row.link_seq, before)
+        made = journal.link(head, row.link_seq, before, entries, moved)
+        if row.link_seq > 1 and made.hash != row.hash:
+            self._broken("I14", f"link {row.link_seq} of {row.merchant_id} is not of its rows")
+
+    # People
+
+    def _incident(self, row: Any) -> None:
+        known = self.attempts.get(row.subject_id, {})
+        before = [self._before[attempt_id] for attempt_id in known if attempt_id in self._before]
+        alerts.check_opened(self._world, row, known.values(), before, self._now)
+
+
+def _owner(row: Any) -> str | None:
+    return getattr(row, "merchant_id", None)
 
 
 def _burns(attempt: Attempt) -> bool:
-    """Whether the attempt reached the provider and failed for no cause of ours."""
-    reason = CONTRACTS[attempt.provider].reasons.get(attempt.code or "")
-    return attempt.code not in OURS and not (reason is not None and reason.ours)
+    """Whether the attempt reached the provider and failed for no cause of ours (F90)."""
+    return attempt.code != NOT_SENT and attempt.code not in PROMISES[attempt.provider].ours
 
 
 def _short(body: dict[str, Any]) -> str:

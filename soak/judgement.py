@@ -14,18 +14,21 @@ import msgspec
 from bursar.money.currency import CURRENCIES
 from bursar.payouts.model import Attempt, Fact, Payout
 from bursar.payouts.view import payout_json
-from bursar.rails.contracts import CONTRACTS
 from bursar_sim.draws import fires
 from bursar_sim.provider.model import Line
 from bursar_sim.providers import Provider
+from soak import alerts
 from soak.invariants import Checker, rows_of
 from soak.loop import EPOCH_MS
+from soak.promises import PROMISES
 from soak.wire import Wire
 from soak.world import World
 
 ENDED = frozenset({"settled", "returned", "failed", "cancelled", "dead_letter"})
 PAID = frozenset({"settled", "returned"})
 OPEN = frozenset({"sending", "unknown", "accepted"})
+HEARD_WITHIN_S = 25.0
+"""If faults end so soon after an order was begun, it is sent again after that, and heard."""
 ABOUT_AMOUNTS = frozenset({"amount_mismatch", "return_exceeds_settled"})
 """Incidents that speak of an amount that nobody asked for."""
 ABOUT_DOUBLES = frozenset({"possible_double_execution", "second_reference"})
@@ -43,38 +46,42 @@ def incidents_of(checker: Checker, *, closed: bool) -> dict[str, set[str]]:
     return found
 
 
-def open_attempts(checker: Checker) -> list[tuple[str, Attempt]]:
-    """(payout, attempt) of all attempts that are open."""
-    return [
-        (payout_id, attempt)
-        for payout_id, attempts in checker.attempts.items()
-        for attempt in attempts.values()
-        if attempt.state in OPEN
-    ]
+def attempts_in_question(checker: Checker) -> list[tuple[str, Attempt]]:
+    """(payout, attempt): the one that is open, else one that failed and is frozen all the same."""
+    found = []
+    for payout_id, attempts in checker.attempts.items():
+        known = sorted(attempts.values(), key=lambda one: (one.state not in OPEN, one.number))
+        found += [(payout_id, one) for one in known if one.state in OPEN or _is_parked(one)][:1]
+    return found
 
 
-def unfinished(checker: Checker, providers: Providers) -> list[str]:
+def _is_parked(attempt: Attempt) -> bool:
+    return attempt.state == "failed" and attempt.frozen_at is not None
+
+
+def unfinished(world: World, checker: Checker, providers: Providers) -> list[str]:
     """What is neither ended nor rightly before a human (I22, I23).
 
-    Only two things may stay open: of what another amount was executed, with an incident that says
-    so, and what the provider can't or won't tell the end of, with an incident that says so.
+    Only two things may stay open: an attempt of which another amount was executed, and one of
+    which the provider can't or won't tell the end; each with an incident that says so.
     """
     incidents = incidents_of(checker, closed=False)
     left = []
     for payout in checker.payouts.values():
         attempts = list(checker.attempts[payout.id].values())
-        strange = "amount_mismatch" in incidents[payout.id] and any(
-            _is_strange(line, payout)
-            for attempt in attempts
-            for line in providers[attempt.provider].truth(attempt.provider_key).debits
-        )
-        unproven = "attempt_unproven" in incidents[payout.id]
-        going = [attempt for attempt in attempts if attempt.state in OPEN]
-        mute = [attempt for attempt in going if _is_mute(attempt, providers)]
-        if strange or (unproven and mute == going != []):
-            continue
+        strange = [one for one in attempts if _was_mistaken(one, payout, providers)]
+        if "amount_mismatch" not in incidents[payout.id]:
+            strange = []
+        going = [
+            one
+            for one in attempts
+            if one.state in OPEN
+            and one not in strange
+            and not ("attempt_unproven" in incidents[payout.id] and _is_mute(world, one, providers))
+        ]
         left += [f"{attempt.id} is {attempt.state}" for attempt in going]
-        if payout.state not in ENDED:
+        under_way = any(one.state in OPEN for one in attempts)
+        if payout.state not in ENDED and not strange and not under_way:
             left.append(f"{payout.id} is {payout.state}")
     left += [
         f"event {event.event_id} is not applied"
@@ -84,14 +91,25 @@ def unfinished(checker: Checker, providers: Providers) -> list[str]:
     return left
 
 
-def _is_mute(attempt: Attempt, providers: Providers) -> bool:
+def _was_mistaken(attempt: Attempt, payout: Payout, providers: Providers) -> bool:
+    """Whether another amount was executed under its key than was asked for."""
+    debits = providers[attempt.provider].truth(attempt.provider_key).debits
+    return any(_is_strange(line, payout) for line in debits)
+
+
+def _is_mute(world: World, attempt: Attempt, providers: Providers) -> bool:
     """Whether no answer of the provider can ever prove what became of an attempt.
 
-    It says "pending" for ever; or it knows nothing, where that proves nothing.
+    It says "pending" for ever. Or it knows nothing, where that proves nothing, and could not be
+    told again: it goes on losing orders, or nobody was there to send, or it was late for that.
     """
     truth = providers[attempt.provider].truth(attempt.provider_key)
-    absence_is_proof = CONTRACTS[attempt.provider].absence_is_proof
-    return truth.stuck or not (truth.known or absence_is_proof)
+    if truth.known or PROMISES[attempt.provider].absence_is_proof:
+        return truth.stuck
+    swarm = world.swarm
+    begun = world.database_clock.virtual(attempt.begun_at)
+    in_time = world.calm_at is not None and world.calm_at < begun + HEARD_WITHIN_S
+    return swarm.deaf or swarm.outage is not None or not in_time
 
 
 def _is_strange(line: Line, payout: Payout) -> bool:
@@ -159,8 +177,12 @@ def judge(
     wire: Wire,
     providers: Providers,
     resolved: AbstractSet[str],
+    let_go: AbstractSet[str],
 ) -> None:
-    """All checks of the end. Of the payouts `resolved` by people nobody told us the cost."""
+    """All checks of the end. Of the payouts `resolved` by people nobody told us the cost.
+
+    Of those `let_go` people have said that what was executed is not what was asked for.
+    """
     told = incidents_of(checker, closed=True)
     for event in rows_of(checker.memory, "inbox"):
         if event.result in {"unmatched", "dead_letter"} and not told[event.event_id]:
@@ -174,10 +196,20 @@ def judge(
             else:
                 moved[payout_id].lines.setdefault((name, line.key), []).append(line)
     _asked(world, checker)
+    alerts.check_all(
+        world,
+        rows_of(checker.memory, "incidents"),
+        checker.attempts,
+        rows_of(checker.memory, "facts"),
+        checker.contradicted,
+    )
     for payout_id, payout in checker.payouts.items():
         kinds = told[payout_id]
-        _executions(world, wire, payout_id, moved[payout_id].executions())
+        every = moved[payout_id].executions()
         strange = moved[payout_id].without_strange(payout)
+        # What people let go they may have sent again.
+        counted = moved[payout_id].executions() if payout_id in let_go else every
+        _executions(world, wire, payout_id, counted)
         if len(moved[payout_id].executions()) > 1 and not kinds & ABOUT_DOUBLES:
             world.broken("I5", f"{payout_id} was executed twice, and nobody was told")
         if strange and "amount_mismatch" not in kinds:
@@ -288,11 +320,9 @@ def provider_seed(world: World) -> int:
 
 def _too_late(wire: Wire, provider: str, key: str, executions: list[tuple[str, Line]]) -> bool:
     """Whether a key was first executed after its window, as the network saw the sends."""
-    contract = CONTRACTS[provider]
     first = min(line.booked_at for name, line in executions if (name, line.key) == (provider, key))
     last = max((send.at for send in wire.sends.get((provider, key), ())), default=0.0)
-    allowed_s = contract.request_deadline_s + contract.finality_window_s
-    return (first - EPOCH_MS) / 1000 > last + allowed_s
+    return (first - EPOCH_MS) / 1000 > last + PROMISES[provider].over_s
 
 
 def _booked(checker: Checker, payout_id: str) -> Counter[str]:

@@ -43,7 +43,8 @@ from soak.loop import VirtualClock
 from soak.real_loop import LockWatch, RealLoop
 from soak.schedule import Result, Schedule, played, run_on, silence
 from soak.store import Commit, Database, Process
-from soak.tally import Tally
+from soak.swarm import expected_faults
+from soak.tally import Tally, Thousands, lacking, missing_lines, positive
 from soak.tape import Tape
 from soak.world import Violation
 
@@ -258,13 +259,16 @@ def server() -> Iterator[Server]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def play(seeds: Sequence[int]) -> Tally:
+def play(seeds: Sequence[int], thousands: Thousands) -> Tally:
     """Play some seeds, one after the other, on a server of our own; print what fails."""
     tally = Tally()
     with server() as ours, silence():
         for seed in seeds:
             result = ours.run(seed)
-            tally.take(result)
+            one = Tally()
+            one.take(result)
+            tally.add(one)
+            thousands.add(seed, one)
             if result.violation is not None:
                 print("\n".join(("", *result.lines[-LINES_MAX:])))
             text = f"\r{tally.schedules} schedules, {len(tally.violations)} violations"
@@ -277,22 +281,25 @@ def play(seeds: Sequence[int]) -> Tally:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `./dev soak` takes for this."""
-    parser.add_argument("--postgres", type=int, help="so many schedules over a real Postgres")
+    parser.add_argument("--postgres", type=positive, help="so many schedules over a real Postgres")
 
 
 def run(asked: argparse.Namespace) -> int | None:
-    """Exit code 1 if an invariant was broken; None if nothing was asked."""
+    """Exit code 1 if an invariant was broken, or a fault is lacking; None if nothing was asked."""
     if asked.postgres is None:
         return None
     clock = SystemClock()
     began = clock.monotonic()
-    tally = play(range(asked.seed, asked.seed + asked.postgres))
+    thousands = Thousands(asked.seed, tuple(expected_faults()))
+    tally = play(range(asked.seed, asked.seed + asked.postgres), thousands)
     seconds = clock.monotonic() - began
     print(f"{tally.schedules} schedules over Postgres in {seconds:.0f} s")
     print(f"violations: {len(tally.violations)}")
     for seed, detail in tally.violations:
         print(f"  seed {seed}: {detail}")
-    return 1 if tally.violations else 0
+    for line in missing_lines(thousands, tally):
+        print(line)
+    return 1 if tally.violations or lacking(thousands, tally) else 0
 
 
 if __name__ == "__main__":

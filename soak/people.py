@@ -9,7 +9,7 @@ from bursar_sim.providers import Provider
 from soak.clients import Clients
 from soak.faces import merchant_id
 from soak.invariants import Checker, rows_of
-from soak.judgement import open_attempts
+from soak.judgement import attempts_in_question
 from soak.world import World
 
 CLOSED, REFUSED = 200, 409
@@ -33,6 +33,8 @@ class People:
         self.hurried = True
         self.resolved: set[str] = set()
         """Payouts of which they said something: what it cost nobody told us."""
+        self.let_go: set[str] = set()
+        """Payouts of which they said that what was executed is not what was asked for."""
 
     async def act(self, up: asyncio.Event) -> None:
         """Do not wait until the faults are over. `up` is set while processes run."""
@@ -60,25 +62,30 @@ class People:
             self._world.fired["people.alert_refused"] += status == REFUSED
 
     async def resolve(self, *, early: bool = False) -> bool:
-        """People end the open attempts by the provider's truth, where the books can follow it.
+        """People end the attempts in question by the provider's truth, where books can follow it.
 
+        What was executed otherwise than asked was not executed: its amount is for reconciliation.
         `early` is while faults go on. They name a payout, not its attempt: so not where the
         provider may still execute after its window, when another attempt is open.
         """
         numbers = {payout_id: number for number, payout_id in self._clients.payouts.items()}
         done = False
-        for payout_id, attempt in open_attempts(self._checker):
+        for payout_id, attempt in attempts_in_question(self._checker):
             if early and self._world.swarm.knobs[attempt.provider]["worse"]:
                 continue
             truth = self._providers[attempt.provider].truth(attempt.provider_key)
             amounts = [(line.amount, line.currency) for line in truth.debits]
-            right = amounts in ([], [(attempt.amount, attempt.currency)])
-            if payout_id not in numbers or not right:
+            asked = (attempt.amount, attempt.currency)
+            strange = bool(amounts) and asked not in amounts
+            if payout_id not in numbers or not (strange or amounts in ([], [asked])):
                 continue
-            reference = truth.debits[0].reference if truth.debits else None
+            reference = truth.debits[0].reference if truth.debits and not strange else None
             number = numbers[payout_id]
+            if strange:
+                self.let_go.add(payout_id)
             if await self._clients.resolve(payout_id, number, reference, early=early):
                 self.resolved.add(payout_id)
                 self._world.fired["people.resolve"] += 1
+                self._world.fired["people.let_go"] += strange
                 done = True
         return done

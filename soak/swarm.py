@@ -27,6 +27,7 @@ FAULTS = {
     "net.reply_lost": 0.2,
     "net.reset_mid_body": 0.12,
     "net.reply_cut_short": 0.12,
+    "net.unlisted_code": 0.3,
     "net.slow": 0.25,
     "net.stall_before": 0.1,
     "net.stall_after": 0.1,
@@ -103,6 +104,8 @@ class Plan:
     """One payout that a client will ask for, and what else it will do about it."""
 
     number: int
+    ordinal: int
+    """Among its merchant's: two merchants use the same keys and references (F42)."""
     merchant: int
     amount: int
     currency: str
@@ -199,6 +202,7 @@ def draw(tape: Tape, points: list[str], providers: list[str], bias: Mapping[str,
     for number in range(count):
         plan = _plan(tape, number, swarm, spread)
         if number not in tape.dropped:
+            plan.ordinal = sum(other.merchant == plan.merchant for other in swarm.plans)
             swarm.plans.append(plan)
     return swarm
 
@@ -215,6 +219,7 @@ def _plan(tape: Tape, number: int, swarm: Swarm, spread: float) -> Plan:
     due = tape.unit(f"{name}.due")
     return Plan(
         number=number,
+        ordinal=0,
         merchant=tape.below(f"{name}.merchant", swarm.merchants),
         amount=tape.pick(f"{name}.amount", (100, 101, 250, 1)),
         currency=tape.pick(f"{name}.currency", ("EUR", "EUR", "USDC")),
@@ -225,7 +230,13 @@ def _plan(tape: Tape, number: int, swarm: Swarm, spread: float) -> Plan:
     )
 
 
-PEOPLE = ("people.resolve", "people.resolve_early", "people.alert_closed", "people.alert_refused")
+PEOPLE = (
+    "people.resolve",
+    "people.let_go",
+    "people.resolve_early",
+    "people.alert_closed",
+    "people.alert_refused",
+)
 UNHEARD = frozenset({"bank.repeat_declined", "bank.forgets"})
 """Knobs that cannot have an effect: the bank's contract sends no order again."""
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import msgspec
 
-from bursar.rails.contracts import CONTRACTS
 from bursar.rails.transport import START_TOO_LATE, Request, Response, TransportFailure
 from bursar_sim.callback import NoReply, Unreachable
 from soak import asgi
 from soak.process import Node
+from soak.promises import PROMISES
 from soak.world import World
 
-REFUSED, UNAUTHORIZED = 422, 401
+KNOWN, REFUSED, UNAUTHORIZED = 200, 422, 401
+UNLISTED = ("under_review", "MS03")
+"""A code of the off-ramp's form and one of the bank's, in no contract."""
 
 
 class Send(msgspec.Struct):
@@ -40,21 +42,30 @@ class Wire:
         """Whether the last send under a key was refused, and no earlier one can still arrive.
 
         The refusal of a send proves nothing about an earlier one whose window is open (F12), and
-        refused credentials prove nothing about any other (F90).
+        refused credentials prove nothing about any other (F90). An order that was known already,
+        and is said to have failed, speaks of the earlier ones.
         """
         *earlier, last = self.sends.get((provider, key), [Send(0.0)])
-        window_s = CONTRACTS[provider].finality_window_s
-        over = all(send.at + window_s <= last.at for send in earlier)
-        if earlier and last.refused != REFUSED:
-            return False
-        return over and bool(last.refused)
+        over = all(send.at + PROMISES[provider].over_s <= last.at for send in earlier)
+        return over and last.refused in ({REFUSED, KNOWN} if earlier else {REFUSED, UNAUTHORIZED})
+
+    def too_early_s(self, provider: str, key: str, moment: float) -> float:
+        """How long after `moment` what was sent under a key may still be executed; 0 if it can't.
+
+        A refusal that proves that nothing left counts at once.
+        """
+        if self.proves_nothing_left(provider, key):
+            return 0.0
+        over_s = PROMISES[provider].over_s
+        sends = self.sends.get((provider, key), ())
+        return max((send.at + over_s - moment for send in sends), default=0.0)
 
     def begun(self, provider: str, key: str) -> Send:
         """An instruction's first byte leaves now."""
         send = Send(self.world.loop.time())
         sends = self.sends.setdefault((provider, key), [])
         sends.append(send)
-        if send.at - sends[0].at > CONTRACTS[provider].key_lifetime_s:
+        if send.at - sends[0].at > PROMISES[provider].key_life_s:
             self.world.broken("F19", f"{key} is sent again after its life at {provider}")
         return send
 
@@ -93,7 +104,7 @@ class NodeTransport:
             raise
         else:
             if sent is not None:
-                sent.refused = _refuses(reply)
+                sent.refused = _refuses(reply, self._provider)
             world.note(node.label, f"{request.method} {self._provider}: {reply.status}")
         finally:
             if world.strikes("net.stall_after"):
@@ -124,6 +135,8 @@ class NodeTransport:
         if world.strikes("net.reset_mid_body"):
             raise TransportFailure(request_bytes_written=True, reason="connection_reset")
         body = answer.body
+        if answer.status == REFUSED and world.strikes("net.unlisted_code"):
+            body = _with_unlisted_code(body)
         if world.strikes("net.reply_cut_short"):
             body = body[: world.tape.below("net.cut_at", max(len(body), 1))]
         return Response(status=answer.status, headers=answer.headers, body=body)
@@ -141,17 +154,30 @@ class NodeTransport:
         return world.tape.uniform("net.delay", 0.0005, top)
 
 
-def _refuses(reply: Response) -> int:
-    """The status of a reply that is readable to its end and says that nothing was taken, or 0."""
+def _refuses(reply: Response, provider: str) -> int:
+    """The status of a reply that is readable to its end and says that nothing was taken, or 0.
+
+    It says so by a code that the provider's contract lists (F14).
+    """
     try:
         told = json.loads(reply.body)
     except ValueError:
         return 0
     code = told.get("code") if isinstance(told, dict) else None
-    refuses = (reply.status == REFUSED and isinstance(code, str)) or (
-        reply.status == UNAUTHORIZED and code == "unauthorized"
-    )
-    return reply.status if refuses else 0
+    promises = PROMISES[provider]
+    listed = code in promises.ours | promises.theirs
+    refuses = {
+        KNOWN: listed and told.get("status") == "failed",
+        REFUSED: listed,
+        UNAUTHORIZED: code == "unauthorized",
+    }
+    return reply.status if refuses.get(reply.status) else 0
+
+
+def _with_unlisted_code(body: bytes) -> bytes:
+    """A refusal for a reason that the contract does not list."""
+    told = json.loads(body)
+    return json.dumps(told | {"code": UNLISTED[told["code"].isupper()]}).encode()
 
 
 class NodePoster:

@@ -35,6 +35,8 @@ class World:
         self.reached: Counter[str] = Counter()
         self.crashed: Counter[str] = Counter()
         self.violation: Violation | None = None
+        self.calm_at: float | None = None
+        """When faults ended."""
         self.over = asyncio.Event()
         """Set when the schedule ends, or an invariant breaks."""
         self._trace: list[tuple[float, str, str]] = []

@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +27,9 @@ from bursar.kit.ids import SystemIds, SystemRandomness
 from bursar.payouts.verify import audit
 from bursar.settings import SANDBOX_BANK_API_KEY, SANDBOX_OFFRAMP_API_KEY
 from tests.conftest import Database
+from tests.crash.aim import AimedProxy, aimed_proxy_before
 from tests.e2e.platform import free_port
-from tests.engine.proxy import Proxy, proxy_before
+from tests.engine.proxy import Cut
 
 KILLED: Final = -9
 _START_S: Final = 60.0
@@ -109,13 +110,13 @@ async def nursery_open() -> AsyncIterator[Nursery]:
 
 @dataclass
 class World:
-    """Where one case happens. `api_key` is of the merchant `merchant_id`, who has money."""
+    """Where one case happens. `api_keys` are of two persons of the merchant `merchant_id`."""
 
     nursery: Nursery
     database: Database
     directory: Path
     merchant_id: str
-    api_key: str
+    api_keys: Sequence[str]
     api_port: int
     sim_port: int
     stack: AsyncExitStack
@@ -167,15 +168,18 @@ class World:
         self.started.append(process)
         return process
 
-    async def put_proxy(self, name: str) -> Proxy:
-        """Lead the process `name` to its database through a proxy that can cut."""
-        dsn = getattr(self.database.dsns, name)
-        proxy, self.behind[name] = await self.stack.enter_async_context(proxy_before(dsn))
+    async def put_proxy(self, name: str, cut: Cut, commands: Collection[str]) -> AimedProxy:
+        """Lead the process `name` to its database through a proxy that cuts these commands."""
+        proxy, self.behind[name] = await self.stack.enter_async_context(
+            aimed_proxy_before(getattr(self.database.dsns, name), cut, commands)
+        )
         return proxy
 
-    async def post(self, path: str, body: Document, key: str) -> httpx.Response | None:
-        """A write under an idempotency key; None if no answer came."""
-        headers = {"Authorization": f"Bearer {self.api_key}", "Idempotency-Key": key}
+    async def post(
+        self, path: str, body: Document, key: str, *, by: int = 0
+    ) -> httpx.Response | None:
+        """A write of person `by` under an idempotency key; None if no answer came."""
+        headers = {"Authorization": f"Bearer {self.api_keys[by]}", "Idempotency-Key": key}
         with suppress(httpx.TransportError):
             return await self.http.post(f"{self.api_url}{path}", json=body, headers=headers)
         return None
@@ -239,13 +243,18 @@ class World:
 
 @asynccontextmanager
 async def world_open(
-    nursery: Nursery, database: Database, directory: Path, *, merchant_id: str, api_key: str
+    nursery: Nursery,
+    database: Database,
+    directory: Path,
+    *,
+    merchant_id: str,
+    api_keys: Sequence[str],
 ) -> AsyncIterator[World]:
     """A world without processes. Those that are started live until the world ends."""
     await asyncio.to_thread(directory.mkdir)
     async with AsyncExitStack() as stack:
         world = World(
-            nursery, database, directory, merchant_id, api_key, free_port(), free_port(), stack
+            nursery, database, directory, merchant_id, api_keys, free_port(), free_port(), stack
         )
         world.http = await stack.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False))
         try:
