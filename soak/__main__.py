@@ -47,7 +47,7 @@ def _recorded(text: str) -> Recorded:
 
 def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev soak", description=__doc__)
-    parser.add_argument("--schedules", type=positive, default=SCHEDULES, help="how many seeds")
+    parser.add_argument("--schedules", type=positive, help=f"how many seeds, else {SCHEDULES:,}")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--workers", type=positive, default=2, help="processes")
     parser.add_argument("--replay", type=int, help="play one seed and print its trace")
@@ -94,7 +94,7 @@ def _soak(asked: argparse.Namespace) -> int:
     clock, tally = SystemClock(), Tally()
     thousands = Thousands(asked.seed, tuple(expected_faults()))
     began = clock.monotonic()
-    for first, part in play_many(asked.seed, asked.schedules, asked.workers):
+    for first, part in play_many(asked.seed, asked.schedules or SCHEDULES, asked.workers):
         tally.add(part)
         thousands.add(first, part)
         for seed, detail in part.violations:

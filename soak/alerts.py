@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -41,11 +41,14 @@ def check_opened(
 def check_all(
     world: World,
     incidents: Iterable[Any],
-    attempts: dict[str, dict[str, Attempt]],
+    attempts: Mapping[str, Mapping[str, Attempt]],
     facts: Iterable[Any],
     contradicted: Iterable[str],
 ) -> None:
-    """At the end: each cause has its alert, once, and no alert outlives its question."""
+    """At the end: each cause has its alert, once, and no alert outlives its question.
+
+    `attempts` are by payout, and `contradicted` payouts that were paid after they had failed.
+    """
     told: dict[str, Counter[str]] = defaultdict(Counter)
     for incident in incidents:
         told[incident.subject_id][incident.kind] += 1
@@ -53,23 +56,35 @@ def check_all(
         asks = incident.kind == "attempt_unproven" and incident.closed_at is None
         if asks and known and not any(one.state in OPEN for one in known.values()):
             world.broken("I22", f"{incident.subject_id} has ended, and is still called unproven")
+    for attempt in (one for known in attempts.values() for one in known.values()):
+        ours = attempt.state == "failed" and attempt.code in PROMISES[attempt.provider].ours
+        if ours and not told[attempt.provider]["provider_refuses_us"]:
+            world.broken("F90", f"{attempt.provider} refused {attempt.id}, and nobody knows")
     for payout_id in contradicted:
         if not told[payout_id]["paid_and_failed"]:
             world.broken("F25", f"{payout_id} was paid after it had failed, and nobody was told")
+    for payout_id, causes in _causes(attempts, facts).items():
+        for kind, most in causes.items():
+            times = told[payout_id][kind]
+            if times > most:
+                world.broken("I26", f"{payout_id}: {kind} is told {times} times, not {most}")
+
+
+def _causes(
+    attempts: Mapping[str, Mapping[str, Attempt]], facts: Iterable[Any]
+) -> dict[str, dict[str, int]]:
+    """By payout and kind, how many alerts there may have been."""
     amounts: Counter[str] = Counter()
     references: dict[str, set[str | None]] = defaultdict(set)
     owners = {attempt_id: payout for payout, known in attempts.items() for attempt_id in known}
     for fact in facts:
-        owner = owners.get(fact.attempt_id)
-        if owner is not None and fact.kind == "foreign":
-            amounts[owner] += 1
-        elif owner is not None and fact.kind in PAID:
-            references[owner].add(fact.provider_ref)
-    for payout_id, kinds in told.items():
-        known = attempts.get(payout_id)
-        if known is None:
-            continue
-        causes = {
+        payout_id = owners[fact.attempt_id]
+        if fact.kind == "foreign":
+            amounts[payout_id] += 1
+        elif fact.kind in PAID:
+            references[payout_id].add(fact.provider_ref)
+    return {
+        payout_id: {
             "attempt_unproven": len(known),
             "return_unexplained": len(known),
             "possible_double_execution": len(known),
@@ -78,6 +93,5 @@ def check_all(
             "amount_mismatch": amounts[payout_id],
             "second_reference": max(0, len(references[payout_id]) - 1),
         }
-        for kind, most in causes.items():
-            if kinds[kind] > most:
-                world.broken("I26", f"{payout_id}: {kind} is told {kinds[kind]} times, not {most}")
+        for payout_id, known in attempts.items()
+    }

@@ -103,6 +103,13 @@ OF_BOOKS = (
         bias={"bank.insufficient_funds": 0.6},
     ),
     bug(
+        "nobody is told that a provider refuses us",
+        "F90",
+        "bursar.payouts.outcomes",
+        "        if is_held_up(outcome):\n",
+        "        if not outcome.sent:\n",
+    ),
+    bug(
         "one retry too many",
         "F90",
         "bursar.payouts.outcomes",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import shutil
 import signal
@@ -19,6 +20,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -30,8 +32,9 @@ from bursar.settings import SANDBOX_BANK_API_KEY, SANDBOX_OFFRAMP_API_KEY
 from bursar_sim.provider.knobs import RATES
 from bursar_sim.providers import WIRES
 from soak.chaos_judge import ENDED, OPEN, Evidence, Fates, Verdict, is_mute, judged
+from soak.tally import positive
 from tests.e2e import judge
-from tests.e2e.platform import Platform, platform_running
+from tests.e2e.platform import Command, Platform, platform_running
 
 SEED: Final = 20_260_731
 KEYS: Final = {"bank": SANDBOX_BANK_API_KEY, "offramp": SANDBOX_OFFRAMP_API_KEY}
@@ -41,22 +44,26 @@ ORDERS: Final = {"bank": "/bank/transfers/{}", "offramp": "/offramp/payouts/{}"}
 PAUSE_S: Final = (0.2, 1.4)
 RATE: Final = 0.03
 """Of each fault; there are about thirty of them, so that every second payout meets one."""
-LIKELIER: Final = {
+LIKELIER: Final[Mapping[str, float]] = {
     "forgets": 0.3,
-    "not_found": 0.3,
-    "stale": 0.3,
-    "repeat_declined": 0.5,
-    "return_parts": 0.5,
+    "repeat_declined": 0.9,
+    "not_found": 0.5,
+    "stale": 0.5,
+    "inquiry_error": 0.1,
+    "return_rate": 0.06,
+    "return_parts": 0.9,
     "webhook_disorder": 0.3,
 }
-"""Rates of faults that need a rare occasion: a resend, a question in time, a return."""
+"""Rates of those that need an occasion: a repeated order, a question in time, a return."""
+NEED_REPEATS: Final = frozenset({"forgets", "repeat_declined"})
+"""The bank's contract repeats no order; to the off-ramp few are repeated while it matters."""
+OCCASIONAL: Final = 0.01
+"""Of executed orders. In a run of 2,500 payouts the rest of `LIKELIER` struck 1.5 times as much."""
+IMPROBABLE: Final = 1e-6
 FATES: Final = Fates(RATE, seed=1, likelier=LIKELIER)
 """The seed is that of `bursar up` if nobody says another."""
-OCCASIONS: Final[Mapping[str, float]] = {}
-"""How many of the executed orders give a fault its occasion, at least, where that is not most."""
-MOST: Final = 0.5
-IMPROBABLE: Final = 1e-6
-""" """
+LASTING: Final = 500
+"""Half of the kills must fall while so many payouts are asked for; fewer are asked for too soon."""
 SECONDS: Final = {
     "late_s": 2.0,
     "worse_s": 3.0,
@@ -86,6 +93,10 @@ class Outcome:
 
     rows: int
     killed: Counter[str] = field(default_factory=Counter)
+    killed_after: int = 0
+    """How many of the kills fell after `bursar pay` had ended."""
+    idle: dict[str, float] = field(default_factory=dict)
+    """Knobs without effect, and how often they were to have it at least."""
     states: Counter[str] = field(default_factory=Counter)
     alerts: Counter[str] = field(default_factory=Counter)
     twice: int = 0
@@ -97,6 +108,9 @@ class Outcome:
     def lines(self) -> Iterator[str]:
         """The figures, for a person."""
         yield f"{self.rows} payouts in {self.seconds:.0f} s; killed: {_counts(self.killed)}"
+        yield f"kills after `bursar pay` had ended: {self.killed_after} of {self.killed.total()}"
+        idle = ", ".join(f"{name} ({least:.1f})" for name, least in sorted(self.idle.items()))
+        yield f"knobs without effect, and how often at least they were to have it: {idle or 'none'}"
         yield f"states: {_counts(self.states)}; open: {self.open}, each with its reason"
         yield f"without any alert: {self.unremarkable}"
         yield f"alerts: {_counts(self.alerts)}; executed twice, each with an alert: {self.twice}"
@@ -107,17 +121,45 @@ class Outcome:
 def every_knob() -> list[str]:
     """Each fault that a provider offers, at a small rate, as options of `bursar up`."""
     found = []
-    for name, wire in WIRES.items():
-        rates = [rate for rate in RATES if rate not in {"accept_async", *wire.terms.without}]
-        values = {rate: LIKELIER.get(rate, RATE) for rate in rates} | SECONDS
+    for name in WIRES:
+        values = {rate: LIKELIER.get(rate, RATE) for rate in _faults_of(name)} | SECONDS
         found += [f"{name}.{knob}={value:g}" for knob, value in values.items()]
     return [knob.removeprefix("bank.") for knob in found]
 
 
 def calm_knobs(name: str) -> dict[str, float]:
     """Every fault off; `decline` too."""
+    return dict.fromkeys(_faults_of(name), 0.0)
+
+
+def _faults_of(name: str) -> list[str]:
     without = {"accept_async", *WIRES[name].terms.without}
-    return {rate: 0.0 for rate in RATES if rate not in without}
+    return [rate for rate in RATES if rate not in without]
+
+
+def idle_knobs(name: str, fired: Mapping[str, int], executed: int) -> dict[str, float]:
+    """The knobs of a provider that never had their effect, and how often they were to have it.
+
+    At least so often, of so many orders that it `executed`; 0 where that cannot be said.
+    """
+
+    def share(knob: str) -> float:
+        if knob in NEED_REPEATS:
+            return 0.0
+        return OCCASIONAL if knob in LIKELIER else RATE / 2
+
+    return {
+        f"{name}.{knob}": executed * share(knob) for knob in _faults_of(name) if not fired.get(knob)
+    }
+
+
+def idle_faults(idle: Mapping[str, float]) -> list[str]:
+    """Of the knobs without effect those of which that is improbable."""
+    return [
+        f"{knob} never had its effect, and was to have it {least:.0f} times at least"
+        for knob, least in sorted(idle.items())
+        if math.exp(-least) < IMPROBABLE
+    ]
 
 
 def write_file(rows: int, seed: int, path: Path) -> str:
@@ -148,13 +190,17 @@ async def rampage(
     file = await asyncio.to_thread(write_file, rows, seed, platform.data_dir / "chaos.csv")
     paying = platform.start_bursar("pay", file, "--no-wait", "--concurrency", "4")
     await _begun(platform)
-    outcome.killed = await _kill_at_random(platform, kills, seed)
+    await _kill_at_random(platform, paying, outcome, kills, seed)
     paid = await asyncio.to_thread(paying.wait, max(240.0, rows / 5))
     if paid.code != 0:
         outcome.faults.append(f"`bursar pay` ended with {paid.code}: {paid.text[-500:]}")
     for name in KEYS:
+        outcome.idle |= await _idle(platform, name)
+    outcome.faults += idle_faults(outcome.idle)
+    calm_at = clock.wall()
+    for name in KEYS:
         await _turn(platform, name, calm_knobs(name))
-    _conclude(outcome, await _when_quiet(platform, rows, until_told=until_told))
+    _conclude(outcome, await _when_quiet(platform, rows, calm_at, until_told=until_told))
     anchor = platform.data_dir / "checkpoints.jsonl"
     verified = await asyncio.to_thread(
         platform.bursar, "verify", "--anchor", str(anchor), timeout_s=300
@@ -172,18 +218,29 @@ async def _begun(platform: Platform) -> None:
             await asyncio.sleep(0.05)
 
 
-async def _kill_at_random(platform: Platform, kills: int, seed: int) -> Counter[str]:
+async def _kill_at_random(
+    platform: Platform, paying: Command, outcome: Outcome, kills: int, seed: int
+) -> None:
     """SIGKILL somebody at a time, at seeded moments, each as often as the others."""
     chance = random.Random(seed)
-    killed: Counter[str] = Counter()
     plan = [name for _ in range(kills) for name in chance.sample(VICTIMS, len(VICTIMS))]
     for name in plan:
         await asyncio.sleep(chance.uniform(*PAUSE_S))
         async with asyncio.timeout(60):
             while not platform.signal(name, signal.SIGKILL):  # noqa: ASYNC110 - a process
                 await asyncio.sleep(0.02)
-        killed[name] += 1
-    return killed
+        outcome.killed[name] += 1
+        outcome.killed_after += not paying.running
+    if outcome.rows >= LASTING and outcome.killed_after > len(plan) / 2:
+        outcome.faults.append(f"{outcome.killed_after} kills fell after `bursar pay` had ended")
+
+
+async def _idle(platform: Platform, name: str) -> dict[str, float]:
+    """See `idle_knobs`; by what a provider says before its knobs are turned off."""
+    async with _provider(platform, name) as http:
+        fired = await judge.document(http, f"/{name}/fired")
+    lines = await _statement(platform, name)
+    return idle_knobs(name, fired, len({line["key"] for line in lines if line["kind"] == "debit"}))
 
 
 async def _turn(platform: Platform, name: str, knobs: Mapping[str, float]) -> None:
@@ -191,7 +248,9 @@ async def _turn(platform: Platform, name: str, knobs: Mapping[str, float]) -> No
         (await http.put(f"/{name}/knobs", json=knobs)).raise_for_status()
 
 
-async def _when_quiet(platform: Platform, rows: int, *, until_told: bool) -> Evidence:
+async def _when_quiet(
+    platform: Platform, rows: int, calm_at: datetime, *, until_told: bool
+) -> Evidence:
     """All there is to judge by, once nothing has moved for a while and the judge is content.
 
     Or whatever there is when patience ends: then he says what is wrong.
@@ -208,7 +267,7 @@ async def _when_quiet(platform: Platform, rows: int, *, until_told: bool) -> Evi
             if now != before:
                 before, since = now, clock.monotonic()
             elif over or still_s > QUIET_S:
-                evidence = await _gather(platform)
+                evidence = await _gather(platform, calm_at)
                 told = not (until_told and _untold(evidence))
                 if over or (told and not judged(evidence).faults):
                     return evidence
@@ -238,7 +297,7 @@ def _untold(evidence: Evidence) -> bool:
     )
 
 
-async def _gather(platform: Platform) -> Evidence:
+async def _gather(platform: Platform, calm_at: datetime) -> Evidence:
     """Statements first, then all of ours; each payout over HTTP, as its merchant sees it."""
     lines = [line for name in KEYS for line in await _statement(platform, name)]
     async with platform.client() as api:
@@ -256,6 +315,7 @@ async def _gather(platform: Platform) -> Evidence:
         alerts=alerts,
         unheard_of=await _unheard_of(platform, payouts),
         fates=FATES,
+        calm_at=calm_at,
         at=SystemClock().wall(),
     )
 
@@ -352,7 +412,9 @@ def play(rows: int, *, kills: int, seed: int = SEED) -> Outcome:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `./dev soak` takes for this."""
-    parser.add_argument("--chaos", type=int, help="payouts through real processes that are killed")
+    parser.add_argument(
+        "--chaos", type=positive, help="payouts through real processes that are killed"
+    )
 
 
 def run(asked: argparse.Namespace) -> int | None:
@@ -368,4 +430,7 @@ if __name__ == "__main__":
     _parser = argparse.ArgumentParser(prog="python -m soak.chaos", description=__doc__)
     add_arguments(_parser)
     _parser.add_argument("--seed", type=int, default=SEED, help="of moments and amounts")
-    sys.exit(run(_parser.parse_args()) or 0)
+    _code = run(_parser.parse_args())
+    if _code is None:
+        _parser.error("how many? See --chaos")
+    sys.exit(_code)

@@ -24,8 +24,8 @@ ENDED: Final = PAID | {"failed", "cancelled", "dead_letter"}
 OPEN: Final = frozenset({"sending", "unknown", "accepted"})
 ASKED_LATEST: Final = timedelta(seconds=75)
 """An open attempt is asked about every minute at least; so late an alert about it may come."""
-SENT_LATEST: Final = timedelta(seconds=30)
-"""An order that is sent once comes in at most so long after its attempt began, well above any lease."""
+SENT_LATEST: Final = timedelta(seconds=15)
+"""So long after its attempt began an order that is sent once has come in: three times a lease."""
 
 Document = dict[str, Any]
 
@@ -202,13 +202,18 @@ def _executions(case: Case) -> Iterator[str]:
     """I5: once, unless a provider broke its contract for this very order.
 
     Under several keys only where every key but one was executed after its window, against the
-    contract. Another amount only where the provider mistakes that order.
+    contract. Under a key that it forgets at most once for each send. Another amount only where the
+    provider mistakes that order.
     """
     fates = case.evidence.fates
     counts = Counter(debit["key"] for debit in case.debits())
-    for key, count in counts.items():
-        if count > 1 + fates.meets("double", key) and not fates.meets("forgets", key):
-            yield f"executed {count} times under {key}"
+    for attempt in case.payout["attempts"]:
+        key = attempt["provider_key"]
+        most = 1 + fates.meets("double", key)
+        if fates.meets("forgets", key):
+            most = sends_at_most(attempt, case.evidence.at)
+        if counts[key] > most:
+            yield f"executed {counts[key]} times under {key}"
     in_time = [key for key in counts if not fates.meets("worse", key)]
     if len(in_time) > 1:
         yield f"executed under {len(in_time)} keys within their windows"

@@ -373,4 +373,7 @@ if __name__ == "__main__":
     _parser = argparse.ArgumentParser(prog="python -m soak.kills", description=__doc__)
     add_arguments(_parser)
     _parser.add_argument("--seed", type=int, default=1, help="of the moments")
-    sys.exit(run(_parser.parse_args()) or 0)
+    _code = run(_parser.parse_args())
+    if _code is None:
+        _parser.error("how many? See --kills")
+    sys.exit(_code)

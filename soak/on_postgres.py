@@ -306,4 +306,7 @@ if __name__ == "__main__":
     _parser = argparse.ArgumentParser(prog="python -m soak.on_postgres", description=__doc__)
     add_arguments(_parser)
     _parser.add_argument("--seed", type=int, default=0, help="the first one")
-    sys.exit(run(_parser.parse_args()) or 0)
+    _code = run(_parser.parse_args())
+    if _code is None:
+        _parser.error("how many? See --postgres")
+    sys.exit(_code)

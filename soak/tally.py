@@ -84,6 +84,11 @@ class Thousands:
     _played: Counter[int] = field(default_factory=Counter)
     _met: dict[int, set[str]] = field(default_factory=dict)
 
+    @property
+    def unfinished(self) -> int:
+        """How many thousands have begun and are not whole."""
+        return len(self._met)
+
     def add(self, seed: int, part: Tally) -> None:
         """Take in the part of a run that begins at `seed`, in any order. No part spans two."""
         number = (seed - self.first) // THOUSAND

@@ -125,6 +125,23 @@ async def test_two_persons_resolve(api: Api) -> None:
     assert {"attempt.resolution_proposed", "attempt.resolved"} <= set(kinds)
 
 
+async def test_another_person_under_the_same_key_is_another_request(api: Api) -> None:
+    """F40, F68: who takes over the first one's key is not shown the first one's answer."""
+    made = await api.begun()
+    where = f"/payouts/{made['id']}/resolve"
+    await api.long_ago()
+    other = await second_person(api)
+
+    proposed = await api.post(where, EXECUTED, key="said")
+    again = await api.post(where, EXECUTED, key="said")
+    copied = problem_of(await api.post(where, EXECUTED, key="said", Authorization=other))
+    confirmed = await api.post(where, EXECUTED, key="said-2", Authorization=other)
+
+    assert (proposed.status_code, again.content) == (202, proposed.content)
+    assert (copied["status"], copied["code"]) == (422, "idempotency_key_reused")
+    assert confirmed.status_code == 200
+
+
 @pytest.mark.parametrize(("said", "state"), [(EXECUTED, "settled"), (NOT_EXECUTED, "failed")])
 async def test_people_wait_for_window_and_key(api: Api, said: dict[str, Any], state: str) -> None:
     """F11, F13: whatever they say; then it is applied, as the API's own role."""

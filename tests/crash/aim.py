@@ -56,17 +56,18 @@ class AimedProxy(Proxy):
         """The commands that were not cut yet."""
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tap = cast("asyncio.StreamReader", _Tap(reader, self._aim))
+        tap = cast("asyncio.StreamReader", Tap(reader, self.aim))
         await super()._forward(tap, writer)
 
-    def _aim(self, written: bytes) -> None:
+    def aim(self, written: bytes) -> None:
+        """A COMMIT comes by, after all this: it is cut if it is the first of a command to cut."""
         hit = {name for name in self.left if _PATTERNS[name].search(written)}
         self.left -= hit
         # Nothing is awaited between here and the look at it.
         self.cuts[:] = [self._cut_as] if hit else []
 
 
-class _Tap:
+class Tap:
     """A client's messages, read on; tells all of a transaction when its COMMIT comes by."""
 
     def __init__(self, reader: asyncio.StreamReader, aim: Callable[[bytes], None]) -> None:

@@ -78,13 +78,13 @@ class Telling:
     async def start(self, name: str) -> None:
         """Start a process; the case's own so that it dies, then again so that it does not."""
         case = self.case
-        mine = isinstance(case, Death) and case.process == name
+        crash_at = case.crash_at if isinstance(case, Death) and case.process == name else None
         if isinstance(case, Severing):
             commands = case.api if name == "api" else case.worker
             self.proxies.append(await self.world.put_proxy(name, case.cut, commands))
         start = self.world.start_api if name == "api" else self.world.start_worker
-        ended = await start(case.crash_at if mine and isinstance(case, Death) else None)
-        if mine:
+        ended = await start(crash_at)
+        if crash_at is not None:
             self._dying = asyncio.create_task(self._again(name, ended))
 
     async def _again(self, name: str, ended: asyncio.Future[int]) -> None:

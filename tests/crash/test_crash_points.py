@@ -1,7 +1,8 @@
 """A process dies at every crash point, or is cut off there, and all ends as if it had not.
 
-Real processes, a real Postgres and the simulated bank; only one process of a world dies. Cases
-run side by side, since most of their time is the waiting for leases and windows.
+Real processes, a real Postgres and the simulated bank. In a world one process dies, or the COMMITs
+of several commands are cut, one after the other. Cases run side by side, since most of their time
+is the waiting for leases and windows. `table.py` says what there must be a case for.
 """
 
 import asyncio
@@ -166,9 +167,10 @@ async def test_a_process_may_die_at_every_crash_point(
 ) -> None:
     """F1 to F6, F8, F9, F49, F92, I5, I6, I22, I25.
 
-    It truly died there by SIGKILL, and its successor ends all: paid once on the bank's statement,
-    `verify` clean, a repeated request answered byte for byte as before, and the same payouts,
-    balances, holds and incidents as without a death.
+    It truly died there by SIGKILL, and its successor ends all; or its COMMIT was truly cut, and it
+    goes on by itself. Either way all is paid once on the bank's statement, `verify` is clean, a
+    repeated request is answered byte for byte as before, and payouts, balances, holds and
+    incidents are as without it.
     """
     directory = scratch / f"crash-{name}"
     directory.mkdir()

@@ -153,9 +153,10 @@ def test_an_event_that_can_not_be_applied(*, readable: bool) -> None:
         provider="bank",
         event_id=event.event_id,
         event=event if readable else None,
+        why="It could not be applied: no such type, at /type.",
     )
     for _ in range(TRIES_MAX):
         story.do(defer)
     fact = "paid of the key nobody" if readable else "can't be read"
-    says(story, "dead_letter_event", "bank", fact, f"tried {TRIES_MAX} times")
+    says(story, "dead_letter_event", "bank", fact, "at /type", f"tried {TRIES_MAX} times")
     assert the(story, "dead_letter_event").amount == (AMOUNT if readable else 0)

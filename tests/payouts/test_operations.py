@@ -15,7 +15,6 @@ from bursar.kit.errors import Refusal
 from bursar.ledger.errors import InsufficientFunds
 from bursar.ledger.model import HOLDS, TRANSFERS
 from bursar.payouts.errors import (
-    AlreadyDispatched,
     FinalityWindowOpen,
     NothingToResolve,
     NotRetryable,
@@ -435,43 +434,6 @@ class TestResolve:
         story.do(resolve(BEN, "not_executed"))
         with pytest.raises(NothingToResolve):
             story.do(resolve(ANN))
-
-    @pytest.mark.parametrize("verdict", ["executed", "not_executed"])
-    @pytest.mark.parametrize("retried", [False, True])
-    def test_another_amount_told_after_their_word_asks_them_again(
-        self, verdict: Verdict, *, retried: bool
-    ) -> None:
-        """F18, I22: it freezes the attempt and the hold; their next word frees both."""
-        story = unproven()
-        story.do(resolve(ANN, "not_executed"))
-        story.do(resolve(BEN, "not_executed"))
-        if retried:
-            story.do(retry())
-        story.hear(told(EventKind.PAID, amount=AMOUNT - 1))
-        story.clock.advance(60)
-        with pytest.raises((NotRetryable, AlreadyDispatched)):
-            story.do(cancel("p") if retried else retry())
-        assert open_kinds(story) == {"amount_mismatch"}
-        story.do(resolve(ANN, verdict))
-        with pytest.raises(SecondPersonRequired):
-            story.do(resolve(ANN, verdict))
-        story.do(resolve(BEN, verdict))
-        assert story.attempt().frozen_at is None
-        if verdict == "executed":
-            assert story.state == "settled"
-        else:
-            assert open_kinds(story) == set()
-            story.do(cancel("p") if retried else retry())
-        story.check()
-
-    def test_a_proposal_from_before_another_amount_is_made_anew(self) -> None:
-        """F18, F68: the second person would confirm what the first one could not know of."""
-        story = unproven()
-        story.do(resolve(ANN, "not_executed"))
-        story.clock.advance(1)
-        story.hear(told(EventKind.PAID, amount=AMOUNT - 1))
-        assert story.do(resolve(BEN, "not_executed")).status == 202
-        assert story.do(resolve(ANN, "not_executed")).status == 200
 
     def test_the_journal_names_both_and_their_evidence(self) -> None:
         """I11: who said what, when, on what ground."""

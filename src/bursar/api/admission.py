@@ -49,6 +49,8 @@ class Access(msgspec.Struct, frozen=True):
     """The parameters that its query may have: may each be repeated?"""
     platform: bool = False
     """Also for keys of the platform: they ask about what belongs to no merchant."""
+    personal: bool = False
+    """The same words from another person are another request."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -71,12 +73,15 @@ def access(
     body_optional: bool = False,
     refuses: tuple[type[BursarError], ...] = (),
     platform: bool = False,
+    personal: bool = False,
 ) -> Callable[[Endpoint], Endpoint]:
     """Declare on an endpoint what its route asks. A route without it can't be made."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
         query = parameters_of(endpoint)
-        endpoint.__dict__["access"] = Access(action, write, body_optional, refuses, query, platform)
+        endpoint.__dict__["access"] = Access(
+            action, write, body_optional, refuses, query, platform, personal
+        )
         return endpoint
 
     return mark
@@ -116,7 +121,8 @@ async def admit(request: Request, asked: Access, action: Action) -> tuple[Reques
     key = idempotency.read_key(_headers(scope, b"idempotency-key"))
     raw = await read_body(request, deps.body_bytes_max)
     value = _parse(scope, raw, optional=asked.body_optional)
-    print_ = idempotency.fingerprint(scope["method"], scope["path"], raw)
+    whose = principal.person_id if asked.personal else ""
+    print_ = idempotency.fingerprint(scope["method"], scope["path"], raw, person_id=whose)
     own = IdempotentRequest(merchant_id, key, print_)
     call = Call(deps, principal, merchant_id, origin, own)
     return ReadRequest(scope, request.receive, raw, value), call

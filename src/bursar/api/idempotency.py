@@ -44,6 +44,10 @@ def _invalid(detail: str) -> IdempotencyKeyInvalid:
     return IdempotencyKeyInvalid(detail, parameter=HEADER)
 
 
-def fingerprint(method: str, path: str, body: bytes) -> bytes:
-    """SHA-256 over the request as sent: another fingerprint under a key is another request."""
-    return sha256(length_prefixed((method.encode(), path.encode(), body))).digest()
+def fingerprint(method: str, path: str, body: bytes, *, person_id: str = "") -> bytes:
+    """SHA-256 over the request as sent: another fingerprint under a key is another request.
+
+    `person_id` counts where the request is somebody's own word: another's is another request.
+    """
+    parts = (method.encode(), path.encode(), body, person_id.encode())
+    return sha256(length_prefixed(parts)).digest()

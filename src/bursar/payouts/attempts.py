@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from bursar.engine.model import CommandBase, Key, Needs, Peeked, Table
+from bursar.engine.model import PLATFORM, CommandBase, Key, Needs, Peeked, Table
 from bursar.engine.working_set import WorkingSet
+from bursar.incidents.model import OPEN_INCIDENTS
 from bursar.ledger import recipes
 from bursar.ledger.model import HOLDS, PENDING_LEGS
 from bursar.payouts.commands import account_locks
@@ -33,7 +34,13 @@ from bursar.payouts.outcomes import (
     learn_return,
     speaks_of_money,
 )
-from bursar.payouts.silence import closes_at, is_frozen, next_inquiry, unprovable_at
+from bursar.payouts.silence import (
+    closes_at,
+    is_frozen,
+    is_held_up,
+    next_inquiry,
+    unprovable_at,
+)
 from bursar.payouts.steps import move, remark
 from bursar.rails.contracts import CONTRACTS
 from bursar.rails.outcomes import Accepted, Outcome, Unknown
@@ -291,7 +298,25 @@ class ResendAttempt(_OnAttempt, frozen=True, kw_only=True):
         )
 
 
-class RecordReply(_OnAttempt, frozen=True, kw_only=True):
+class _OnOutcome(_OnAttempt, frozen=True, kw_only=True):
+    """A command that brings an outcome."""
+
+    outcome: Outcome
+    retry_delay: timedelta
+
+    def needs(self, peeked: Peeked) -> Needs:
+        """See `attempt_needs`; and the alerts about a provider that holds payouts up."""
+        needs = super().needs(peeked)
+        attempt = peeked.find(ATTEMPTS, self.attempt_id)
+        if attempt is None or not is_held_up(self.outcome):
+            return needs
+        told = (OPEN_INCIDENTS, attempt.provider)
+        return msgspec.structs.replace(
+            needs, children=(*needs.children, told), journals=(*needs.journals, PLATFORM)
+        )
+
+
+class RecordReply(_OnOutcome, frozen=True, kw_only=True):
     """What the send under `lease_token` ended in.
 
     A worker whose lease was taken over, or whose attempt moved on by an event, is too late: its
@@ -300,8 +325,6 @@ class RecordReply(_OnAttempt, frozen=True, kw_only=True):
     """
 
     lease_token: str
-    outcome: Outcome
-    retry_delay: timedelta
 
     def decide(self, ws: WorkingSet) -> None:
         """Never refuses: a late answer is evidence."""
@@ -317,7 +340,7 @@ class RecordReply(_OnAttempt, frozen=True, kw_only=True):
             learn(ws, payout, attempt, self.outcome, Told(Source.LATE_REPLY, self.retry_delay))
 
 
-class RecordInquiry(_OnAttempt, frozen=True, kw_only=True):
+class RecordInquiry(_OnOutcome, frozen=True, kw_only=True):
     """What the provider answered about our key, judged by `rails.proof`.
 
     `asked_at_inquiry` is the count of inquiries when the question was put: an answer to an older
@@ -328,8 +351,6 @@ class RecordInquiry(_OnAttempt, frozen=True, kw_only=True):
     """
 
     asked_at_inquiry: int
-    outcome: Outcome
-    retry_delay: timedelta
     returned: Returned | None = None
 
     def decide(self, ws: WorkingSet) -> None:

@@ -28,6 +28,7 @@ from bursar.payouts.model import (
     Attempt,
     Fact,
     Payout,
+    Source,
 )
 from bursar.payouts.silence import MISMATCH_INCIDENT, UNEXPLAINED_INCIDENT
 from bursar.payouts.steps import move, remark, settle
@@ -85,6 +86,30 @@ def report_unexplained(ws: WorkingSet, payout: Payout, attempt: Attempt) -> None
             f"{attempt.provider} told that money came back of the key {attempt.provider_key}, "
             f"{back} {attempt.currency} in minor units, but never that it had left. Nothing is "
             "booked. Two persons may say how the payout stands."
+        ),
+    )
+
+
+def report_other_return(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact) -> None:
+    """A known return is told with another amount: the first counts, and a person looks."""
+    known = ws.children(FACTS_OF_ATTEMPT, attempt.id)
+    same = (row for row in known if (row.kind, row.item) == (fact.kind, fact.item))
+    first = next(same, fact)
+    if first.amount == fact.amount:
+        return
+    if any(row.kind == "return_contradicted" for row in open_incidents(ws, payout.id)):
+        return
+    note = {"attempt": attempt.id, "return_id": fact.item, "amount": fact.amount}
+    _report(
+        ws,
+        remark(ws, payout, "attempt.return_contradicted", note),
+        payout,
+        "return_contradicted",
+        amount=fact.amount,
+        detail=(
+            f"{attempt.provider} told the return {fact.item} of the key {attempt.provider_key} as "
+            f"{first.amount}, and now as {fact.amount} {attempt.currency}, in minor units. The "
+            "first counts."
         ),
     )
 
@@ -217,7 +242,11 @@ def _contradicted(ws: WorkingSet, payout: Payout, attempt: Attempt, after: Stand
     """
     entry = remark(ws, payout, "attempt.contradicted", {"attempt": attempt.id})
     facts = ws.children(FACTS_OF_ATTEMPT, attempt.id)
-    codes = sorted({fact.code or "no code" for fact in facts if fact.kind == AttemptState.FAILED})
+    failed = [fact for fact in facts if fact.kind == AttemptState.FAILED]
+    codes = sorted({fact.code or "no code" for fact in failed if fact.source != Source.OPERATOR})
+    said = [f"{attempt.provider} says that it failed, with {', '.join(codes)}"] if codes else []
+    if len(codes) < len({fact.code for fact in failed}):
+        said.append("two persons said that it was not executed")
     _report(
         ws,
         entry,
@@ -225,8 +254,7 @@ def _contradicted(ws: WorkingSet, payout: Payout, attempt: Attempt, after: Stand
         "paid_and_failed",
         detail=(
             f"{attempt.provider} says of the key {attempt.provider_key} that it paid, under "
-            f"{attempt.provider_ref}, and that it failed, with {', '.join(codes)}. "
-            "It counts as paid."
+            f"{attempt.provider_ref}. But {', and '.join(said)}. It counts as paid."
         ),
     )
     if after.contradicted:

@@ -179,17 +179,18 @@ class ApplyEvent(CommandBase, frozen=True, kw_only=True):
         )
 
     def _unmatched(self, ws: WorkingSet, stored: InboxEvent) -> None:
-        _put_off(ws, stored, "unmatched", self.event)
+        _put_off(ws, stored, "unmatched", self.event, "That is no key of ours.")
 
 
 class DeferEvent(CommandBase, frozen=True, kw_only=True):
     """Put off an event that could not be applied; after enough tries, a human looks at it.
 
-    `event` is what it says, None if it could not be read.
+    `event` is what it says, None if it could not be read. `why` is for people.
     """
 
     provider: str
     event_id: str
+    why: str
     event: ProviderEvent | None = None
 
     def needs(self, _peeked: Peeked) -> Needs:
@@ -200,16 +201,12 @@ class DeferEvent(CommandBase, frozen=True, kw_only=True):
         """Nothing, if it was applied meanwhile."""
         stored = ws.get(INBOX, (self.provider, self.event_id))
         if not stored.result:
-            _put_off(ws, stored, "dead_letter", self.event)
+            _put_off(ws, stored, "dead_letter", self.event, self.why)
 
 
-_WHY = {
-    "unmatched": "That is no key of ours.",
-    "dead_letter": "It could not be applied; the log says why.",
-}
-
-
-def _put_off(ws: WorkingSet, stored: InboxEvent, result: str, event: ProviderEvent | None) -> None:
+def _put_off(
+    ws: WorkingSet, stored: InboxEvent, result: str, event: ProviderEvent | None, why: str
+) -> None:
     """Try again after a doubling pause; at the last try, close the event with an incident."""
     tries = stored.tries + 1
     if tries < TRIES_MAX:
@@ -225,7 +222,7 @@ def _put_off(ws: WorkingSet, stored: InboxEvent, result: str, event: ProviderEve
         subject_id=stored.event_id,
         amount=0 if event is None else event.amount_minor,
         currency="" if event is None else event.currency,
-        detail=f"{_says(stored, event)} {_WHY[result]} It was tried {tries} times.",
+        detail=f"{_says(stored, event)} {why} It was tried {tries} times.",
     )
 
 

@@ -18,6 +18,7 @@ from bursar.engine.model import Origin
 from bursar.kit.backoff import full_jitter
 from bursar.kit.clock import Clock
 from bursar.kit.crashpoints import CrashPoints, NoCrash, Step, passing
+from bursar.kit.errors import BursarError
 from bursar.kit.ids import Ids, Randomness
 from bursar.payouts.attempts import (
     BeginAttempt,
@@ -221,12 +222,26 @@ async def apply_event(jobs: Jobs, inbox_key: str) -> None:
         log.debug("event_outrun", inbox_key=inbox_key)
     except (Overloaded, OutcomeUnknown):
         raise
-    except Exception:
+    except Exception as error:
         # It is put behind the others, and in the end before a human: it must not block them (F45).
         log.exception("event_not_applied", inbox_key=inbox_key)
         await jobs.engine.submit(
-            DeferEvent(origin=jobs.origin, provider=provider, event_id=event_id, event=event)
+            DeferEvent(
+                origin=jobs.origin,
+                provider=provider,
+                event_id=event_id,
+                event=event,
+                why=_why(error),
+            )
         )
+
+
+def _why(error: Exception) -> str:
+    """For people: what our own errors say, with the field; the log has the others."""
+    if not isinstance(error, BursarError):
+        return "It could not be applied; the log says why."
+    place = getattr(error, "pointer", None)
+    return f"It could not be applied: {error.detail}{f', at {place}' if place else ''}."
 
 
 async def take_over(jobs: Jobs, attempt_id: str) -> None:

@@ -288,7 +288,8 @@ def _go_on(ws: WorkingSet, payout_id: str) -> Payout:
 def _refuse_before(moment: datetime, now: datetime) -> None:
     if now < moment:
         raise FinalityWindowOpen(
-            "The provider may still answer for what was sent, or carry it out.",
+            "The provider may still answer for what was sent, or carry it out. Ask again after "
+            "`closes_at`, under another idempotency key: this refusal is the answer of this one.",
             closes_at=moment,
         )
 

@@ -13,7 +13,7 @@ import msgspec
 
 from bursar.engine.working_set import WorkingSet
 from bursar.ledger import recipes
-from bursar.payouts.effects import others_paid, stands, take_effect
+from bursar.payouts.effects import others_paid, report_other_return, stands, take_effect
 from bursar.payouts.facts import FOREIGN, failure_item, foreign_item, return_item
 from bursar.payouts.machine import OPEN_ATTEMPT, AttemptState, Event, State
 from bursar.payouts.model import (
@@ -33,6 +33,8 @@ from bursar.payouts.silence import (
     freeze,
     inquire_after,
     is_frozen,
+    is_held_up,
+    report_held_up,
     report_unproven,
     stay_unknown,
 )
@@ -142,6 +144,7 @@ def learn_return(
         reason=returned.reason,
         sequence=returned.sequence,
     )
+    report_other_return(ws, payout, attempt, fact)
     return _take_in(ws, payout, attempt, fact, told)
 
 
@@ -324,6 +327,8 @@ def _end_unpaid(
             retries_burned=burned,
             next_attempt_at=None if frozen else ws.now + told.retry_delay,
         )
+        if is_held_up(outcome):
+            report_held_up(ws, attempt, outcome)
 
 
 def _settle_by(ws: WorkingSet, payout: Payout, paid: Attempt, outcome: NotExecuted) -> None:

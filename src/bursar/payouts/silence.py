@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from bursar.engine.model import PLATFORM
 from bursar.engine.working_set import WorkingSet
 from bursar.incidents.commands import close_incident, open_incident, open_incidents
 from bursar.payouts.machine import AttemptState, State
 from bursar.payouts.model import ATTEMPTS, PAYOUTS, Attempt, Payout, Source
 from bursar.payouts.steps import remark
 from bursar.rails.contracts import CONTRACTS
+from bursar.rails.outcomes import NotExecuted
 from bursar.rails.proof import window_closes_at
 
 _set = msgspec.structs.replace
@@ -22,6 +24,10 @@ UNPROVEN = "unproven"
 UNPROVEN_INCIDENT = "attempt_unproven"
 MISMATCH_INCIDENT = "amount_mismatch"
 UNEXPLAINED_INCIDENT = "return_unexplained"
+REFUSED_INCIDENT = "provider_refuses_us"
+UNREACHABLE_INCIDENT = "provider_unreachable"
+UNREACHABLE_AFTER = 5
+"""At this attempt of a payout people hear that nothing reaches its provider."""
 
 
 def inquire_after(inquiries: int) -> timedelta:
@@ -117,6 +123,36 @@ def close_unproven(ws: WorkingSet, payout: Payout, attempt: Attempt) -> None:
             close_incident(ws, incident, note="The attempt has ended.")
 
 
+def is_held_up(outcome: object) -> bool:
+    """Whether it failed for a cause that is not the payout's: ours, or nothing was sent (F90)."""
+    return isinstance(outcome, NotExecuted) and (outcome.ours or not outcome.sent)
+
+
+def report_held_up(ws: WorkingSet, attempt: Attempt, outcome: NotExecuted) -> None:
+    """Payouts wait for a cause that uses up no retry: tell people of the platform, once (F90).
+
+    It is one alert for each provider and kind. A provider that could not be reached a few times is
+    none yet.
+    """
+    if not outcome.sent and attempt.number < UNREACHABLE_AFTER:
+        return
+    kind = REFUSED_INCIDENT if outcome.sent else UNREACHABLE_INCIDENT
+    provider = attempt.provider
+    if any(row.kind == kind for row in open_incidents(ws, provider)):
+        return
+    says = f"refuses us with {outcome.code}: {outcome.reason}." if outcome.sent else "gets nothing."
+    open_incident(
+        ws,
+        ws.journal(PLATFORM, f"provider.{kind}", provider, {"code": outcome.code}),
+        kind=kind,
+        subject_id=provider,
+        detail=(
+            f"{provider} {says} Payouts wait, and are tried again until their holds expire. The "
+            f"first that told: {attempt.payout_id}."
+        ),
+    )
+
+
 def ask_now(ws: WorkingSet, attempt: Attempt) -> None:
     """Ask the provider about an attempt before its time; one being sent is left alone."""
     if attempt.state != AttemptState.SENDING:
@@ -138,7 +174,10 @@ def unprovable_at(attempt: Attempt) -> datetime:
 
 
 def next_inquiry(attempt: Attempt, now: datetime) -> datetime:
-    """After a doubling pause, but never past the moment from which a "no" is proof."""
-    closes = closes_at(attempt)
+    """After a doubling pause, but never past a moment that makes a difference.
+
+    That is when a "no" becomes proof, and when people are called.
+    """
     pause_ends = now + inquire_after(attempt.inquiries)
-    return closes if now < closes < pause_ends else pause_ends
+    moments = (closes_at(attempt), unprovable_at(attempt), pause_ends)
+    return min(moment for moment in moments if moment > now)

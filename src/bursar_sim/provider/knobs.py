@@ -202,7 +202,10 @@ def turned(knobs: Knobs, changes: Mapping[str, object], terms: Terms | None = No
     new = replace(knobs, **{name: _checked(name, value, terms) for name, value in wanted.items()})
     fates = sum(getattr(new, name) for name in FATES)
     if fates > 1 + 1e-9:
-        raise KnobInvalid(next(iter(wanted)), "the five fates add up to more than 1")
+        shares = ", ".join(f"{name}={getattr(new, name):g}" for name in FATES if getattr(new, name))
+        raise KnobInvalid(
+            next(iter(wanted)), f"an order has one fate, and these add up to more than 1: {shares}"
+        )
     return new
 
 

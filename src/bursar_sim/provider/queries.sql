@@ -92,8 +92,8 @@ VALUES (:key, :reference, :told_reference, :fingerprint, :amount, :currency, :co
 UPDATE transfer
    SET told_reference = :told_reference, status = :status, cost = :cost, code = :code,
        returned = :returned, last_return = :last_return, returns = :returns,
-       received_at = :received_at, sequence = :sequence, executed_at = :executed_at, plan = :plan, due_at = :due_at,
-       stale = :stale, stale_until = :stale_until
+       received_at = :received_at, sequence = :sequence, executed_at = :executed_at,
+       plan = :plan, due_at = :due_at, stale = :stale, stale_until = :stale_until
  WHERE key = :key
 
 -- name: arrived

@@ -68,6 +68,7 @@ async def retry_payout(call: Admitted, payout_id: str, body: RetryBody | None = 
 @access(
     Action.PAYOUTS_RESOLVE,
     write=True,
+    personal=True,
     refuses=(PayoutNotFound, NothingToResolve, SecondPersonRequired, FinalityWindowOpen),
 )
 async def resolve_payout(call: Admitted, payout_id: str, body: ResolveBody) -> Response:
@@ -147,6 +148,7 @@ async def resolve_alert(call: Admitted, alert_id: str, body: AlertResolveBody) -
     write=True,
     body_optional=True,
     platform=True,
+    personal=True,
     refuses=(AlertNotFound, AlertAlreadyClosed, UnknownPerson),
 )
 async def assign_alert(

@@ -1,5 +1,6 @@
 """What providers tell us: signed, stored as it came, applied by a worker."""
 
+from hashlib import sha256
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
@@ -14,6 +15,7 @@ from bursar.engine.model import Origin
 from bursar.kit.crashpoints import Step, passing
 from bursar.payouts.inbox import ReceiveEvent
 from bursar.rails.errors import ProviderEventInvalid, WebhookSignatureInvalid
+from bursar.rails.port import WebhookVerifier
 
 _REFUSED: Final = "the webhook's signature is absent, wrong or too old"
 
@@ -31,7 +33,6 @@ _PARAMETERS: Final = [
     None,
     refuses=(
         WebhookSignatureInvalid,
-        ProviderEventInvalid,
         MalformedRequest,
         BodyTimeout,
         BodyTooLarge,
@@ -44,7 +45,7 @@ async def provider_event(request: Request) -> Response:
     """Take an event of a provider. A known one is taken again without effect.
 
     The signature covers `provider_id.timestamp.body`, byte for byte, and is checked first. What it
-    says is read later: an event that nobody can read is stored all the same, and people are told.
+    says is read later: what nobody can read is stored all the same, and people are told.
     """
     deps: Deps = request.app.state.deps
     provider = request.headers.get("x-provider-id", "")
@@ -59,17 +60,30 @@ async def provider_event(request: Request) -> Response:
         deps.clock.wall().timestamp(),
         allow_bare=deps.sandbox,
     )
-    event_id = source.verifier.identify(body)
+    event_id = _event_id(source.verifier, body)
     request.scope["log"].update(provider=provider, event_id=event_id)
     receive = ReceiveEvent(
         origin=Origin(f"provider:{provider}", request.scope["correlation_id"]),
         provider=provider,
         event_id=event_id,
-        body=body.decode(),
+        body=_text(body),
     )
     with passing(deps.crash, Step.INBOX_STORE):
         is_new = await deps.engine.submit(receive)
     return document_response({"status": "stored" if is_new else "known"})
+
+
+def _event_id(verifier: WebhookVerifier, body: bytes) -> str:
+    """The event's own id; for what has none, one of its bytes, so that it is stored once."""
+    try:
+        return verifier.identify(body)
+    except ProviderEventInvalid:
+        return f"sha256:{sha256(body).hexdigest()}"
+
+
+def _text(body: bytes) -> str:
+    """As the database holds it: bytes that are no text, and NUL, are written out."""
+    return body.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 def add_routes(app: FastAPI) -> None:
