@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
+import asyncpg
 import structlog
 
 from bursar.db.connection import Connection
@@ -132,7 +134,9 @@ async def _seal_while_ours(pool: Pool, anchor: Path | None, clock: Clock, sealed
                 await clock.sleep(SEAL_EVERY_S)
         finally:
             if ours:
-                connection.terminate()  # the lock must not go back into the pool
+                # The lock must not go back into the pool; what the server ended has left it.
+                with suppress(asyncpg.InterfaceError):
+                    connection.terminate()
 
 
 async def run_pruner(pool: Pool, clock: Clock) -> None:
