@@ -77,6 +77,11 @@ KNOBS = {
     "credentials": 0.2,
 }
 """The providers' knobs with another."""
+OCCASIONS = {
+    "repeat_declined": {"late": 0.5, "error_executed": 0.5},
+    "forgets": {"error_executed": 0.5},
+}
+"""Knobs that have an effect only where an order is sent again, and what makes that happen."""
 SECONDS = {
     "settle_delay_s": 3.0,
     "late_s": 3.0,
@@ -159,6 +164,9 @@ def _knobs(tape: Tape, provider: str, bias: Mapping[str, float]) -> dict[str, fl
         for name in RATES
         if name not in WIRES[provider].terms.without
     }
+    for name, needs in OCCASIONS.items():
+        if drawn[name]:
+            drawn |= {other: max(drawn[other], least) for other, least in needs.items()}
     breaks = tape.chance(f"{provider}.breaks_contract", WORSE)
     drawn["worse"] = tape.uniform(f"{provider}.worse", 0.3, 0.9) if breaks else 0.0
     for name, top in SECONDS.items():

@@ -42,7 +42,7 @@ def is_frozen(attempt: Attempt) -> bool:
     So it is when another amount or currency was told than asked for, or a return of what nobody
     told us was paid. An open one is never sent again, never failed by us or the provider. It ends
     by the right amount being told, or by two persons. Of a payout with a frozen attempt, open or
-    not, no other attempt begins, and its hold stays.
+    not, no other attempt begins, and its hold is neither cancelled nor expired.
     """
     return attempt.frozen_at is not None
 
