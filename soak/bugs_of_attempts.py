@@ -144,8 +144,8 @@ OF_ATTEMPTS = (
             ),
             Patch(
                 "bursar.payouts.attempts",
-                "from bursar.rails.outcomes import Outcome,",
-                "from bursar.rails.outcomes import NotExecuted, Outcome,",
+                "from bursar.rails.outcomes import Accepted,",
+                "from bursar.rails.outcomes import Accepted, NotExecuted,",
             ),
         ),
     ),
@@ -246,23 +246,26 @@ OF_ATTEMPTS = (
         "an inquiry's amount is not looked at",
         "F18 I8",
         "bursar.rails.proof",
-        "if isinstance(outcome, Executed) and (outcome.amount_minor, outcome.currency) != (",
-        "if isinstance(outcome, Executed) and not outcome and (1, 1) != (",
+        "    if (outcome.amount_minor, outcome.currency) == (amount_minor, currency):\n",
+        "    if amount_minor:\n",
         bias={"bank.wrong_amount": 0.3, "bank.webhook_lost": 0.5},
     ),
-    bug(
-        "sent again beside a payment of another amount",
-        "F18",
-        "bursar.payouts.attempts",
-        "if paid or any(map(is_frozen, others)) or not alive:",
-        "if paid or not alive:",
-        bias={
-            "offramp.wrong_amount": 1.0,
-            "offramp.worse": 0.6,
-            "offramp.worse_s": 200.0,
-            "people.hurry": 1.0,
-            "client.retries": 1.0,
-        },
+    Bug(
+        "sent again though another amount was told",
+        ("F18",),
+        (
+            Patch(
+                "bursar.payouts.attempts",
+                "if paid or any(map(is_frozen, others)) or not alive:",
+                "if paid or not alive:",
+            ),
+            Patch(
+                "bursar.payouts.silence",
+                "frozen_at=ws.now, resend_at=None)",
+                "frozen_at=ws.now)",
+            ),
+        ),
+        {"offramp.wrong_amount": 0.6, "offramp.error_executed": 0.6},
     ),
     bug(
         "an alert tells the amount that was asked for",

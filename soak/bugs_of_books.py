@@ -106,8 +106,8 @@ OF_BOOKS = (
         "nobody is told that a provider refuses us",
         "F90",
         "bursar.payouts.outcomes",
-        "        if is_held_up(outcome):\n",
-        "        if not outcome.sent:\n",
+        "    if is_held_up(outcome):\n",
+        "    if not outcome.sent:\n",
     ),
     bug(
         "one retry too many",
@@ -200,7 +200,7 @@ OF_BOOKS = (
         "one person is enough",
         "I16",
         "bursar.payouts.operations",
-        "        if known.proposed_by == said.proposed_by:\n",
+        "        if answer.proposed_by == said.proposed_by:\n",
         "        if False:\n",
         bias={"deaf": 1.0, "people": 1.0},
     ),
@@ -211,7 +211,7 @@ OF_BOOKS = (
         (
             Patch(
                 "bursar.payouts.operations",
-                "    if now < closes_at:\n        raise FinalityWindowOpen(",
+                "    if now < moment:\n        raise FinalityWindowOpen(",
                 "    if False:\n        raise FinalityWindowOpen(",
             ),
         ),

@@ -312,6 +312,8 @@ def _end_unpaid(
     frozen = any(map(is_frozen, ws.children(ATTEMPTS_OF_PAYOUT, payout.id)))
     proof = retry_elsewhere(outcome)
     burned = payout.retries_burned + proof.burns_retry
+    if is_held_up(outcome):
+        report_held_up(ws, attempt, outcome)
     if earlier:
         _settle_by(ws, payout, earlier[0], outcome)
     elif not proof.retry:
@@ -327,8 +329,6 @@ def _end_unpaid(
             retries_burned=burned,
             next_attempt_at=None if frozen else ws.now + told.retry_delay,
         )
-        if is_held_up(outcome):
-            report_held_up(ws, attempt, outcome)
 
 
 def _settle_by(ws: WorkingSet, payout: Payout, paid: Attempt, outcome: NotExecuted) -> None:
