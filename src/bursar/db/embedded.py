@@ -303,8 +303,9 @@ class EmbeddedPostgres:
     def _gone_within(self, pid: int, seconds: float) -> bool:
         """Wait for the process itself: the pid file goes a little earlier."""
         for _ in range(int(seconds / _POLL_S)):
-            _reap(pid)
-            if process_mark(pid) is None:
+            gone = process_mark(pid) is None
+            _reap(pid)  # after the look: who dies in between is a zombie to the next one
+            if gone:
                 return True
             time.sleep(_POLL_S)
         return False
