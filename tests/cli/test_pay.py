@@ -260,7 +260,8 @@ def test_payouts_that_do_not_end_are_open(
     assert run(api, write(tmp_path / "p.csv", 3), timeout_s=2.5) == 3
     out = words_of(capsys)
     assert "open: sending 1 10.00 EUR" in out
-    assert out[-1] == "1 payout is still open. Run the same command again to follow it."
+    assert out[-2] == "1 payout is still open. Run the same command again to follow it."
+    assert "/payouts/ops/alerts" in out[-1]
 
 
 def test_payouts_due_after_the_deadline_are_not_waited_for(tmp_path: Path) -> None:

@@ -28,12 +28,13 @@ def test_payouts_that_wait_for_their_date_are_told_apart(
     rows = [f"INV-{n},10.00,EUR,Jane Doe,{IBAN},{due}" for n, due in enumerate(dates)]
     path.write_text("\n".join([f"{HEADER},due_at", *rows]) + "\n", encoding="utf-8")
     assert run(FakeApi(stuck={"INV-2"}), path, timeout_s=2.0) == 3
-    assert words_of(capsys)[-5:] == [
+    assert words_of(capsys)[-6:] == [
         "",
         f"2 payouts wait for their date, the earliest is due {first:%Y-%m-%d %H:%M:%S} UTC.",
         "Run the same command again after that to follow them.",
         "",
         "1 payout is still open. Run the same command again to follow it.",
+        "What only people can settle is told at GET /payouts/ops/alerts?state=open.",
     ]
 
 

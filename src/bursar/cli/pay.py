@@ -185,6 +185,7 @@ def _left_lines(run: Run, now: datetime) -> list[str]:
     ):
         are, them = ("payout is", "it") if left == 1 else ("payouts are", "them")
         lines += ["", f"{left:,} {are} still open. Run the same command again to follow {them}."]
+        lines.append("What only people can settle is told at GET /payouts/ops/alerts?state=open.")
     return lines
 
 
