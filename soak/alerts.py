@@ -87,6 +87,7 @@ def _causes(
         payout_id: {
             "attempt_unproven": len(known),
             "return_unexplained": len(known),
+            "promised_after_all": len(known),
             "possible_double_execution": len(known),
             # A contradiction, and its end by the provider's order.
             "paid_and_failed": 2 * len(known),

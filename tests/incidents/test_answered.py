@@ -20,6 +20,7 @@ def test_the_incidents_that_are_answered_are_closed(verdict: Verdict) -> None:
     story.record(UNKNOWN)
     story.hear(told(EventKind.PAID, amount=AMOUNT - 1))
     kinds = {"attempt_unproven", "amount_mismatch"}
+    story.clock.advance(1)
     assert open_kinds(story) == kinds
     story.do(resolve(ANN, verdict))
     assert open_kinds(story) == kinds

@@ -9,7 +9,7 @@ from bursar.payouts.operations import Verdict
 from bursar.rails.port import EventKind
 from tests.engine.wiring import cancel
 from tests.payouts.story import AMOUNT, told
-from tests.payouts.test_operations import ANN, BEN, open_kinds, resolve, retry, unproven
+from tests.payouts.test_operations import ANN, BEN, EVE, open_kinds, resolve, retry, shown, unproven
 
 
 @pytest.mark.parametrize("verdict", ["executed", "not_executed"])
@@ -47,5 +47,21 @@ def test_a_proposal_from_before_another_amount_is_made_anew() -> None:
     story.do(resolve(ANN, "not_executed"))
     story.clock.advance(1)
     story.hear(told(EventKind.PAID, amount=AMOUNT - 1))
+    story.clock.advance(1)
     assert story.do(resolve(BEN, "not_executed")).status == 202
     assert story.do(resolve(ANN, "not_executed")).status == 200
+
+
+def test_what_is_shown_follows_the_question() -> None:
+    """F68: nobody sees support for a word that was given to another one."""
+    story = unproven()
+    for who in (ANN, BEN):
+        story.do(resolve(who, "not_executed"))
+    assert shown(story) == ("confirmed", "not_executed", "per_ann")
+    story.hear(told(EventKind.PAID, amount=AMOUNT - 1))
+    assert shown(story) is None
+    story.clock.advance(1)
+    story.do(resolve(EVE))
+    assert shown(story) == ("proposed", "executed", "per_eve")
+    story.hear(told(EventKind.PAID, event="evt_right"))
+    assert shown(story) == ("confirmed", "not_executed", "per_ann")

@@ -49,5 +49,5 @@ def fingerprint(method: str, path: str, body: bytes, *, person_id: str = "") -> 
 
     `person_id` counts where the request is somebody's own word: another's is another request.
     """
-    parts = (method.encode(), path.encode(), body, person_id.encode())
-    return sha256(length_prefixed(parts)).digest()
+    whose = (person_id.encode(),) if person_id else ()
+    return sha256(length_prefixed((method.encode(), path.encode(), body, *whose))).digest()

@@ -1,6 +1,7 @@
 """What a repeated request is answered. Pure.
 
-The key belongs to the request: scope (merchant, key), fingerprint over method, path and body.
+The key belongs to the request: scope (merchant, key), fingerprint over method, path and body, and
+over the person where it is somebody's own word.
 Format and answers follow draft-ietf-httpapi-idempotency-key-header-07.
 """
 

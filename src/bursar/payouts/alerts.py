@@ -9,12 +9,7 @@ from bursar.incidents.model import INCIDENTS
 from bursar.payouts.errors import StillOpen
 from bursar.payouts.machine import OPEN_ATTEMPT
 from bursar.payouts.model import ATTEMPTS_OF_PAYOUT, PAYOUTS, Attempt
-from bursar.payouts.silence import (
-    MISMATCH_INCIDENT,
-    UNEXPLAINED_INCIDENT,
-    UNPROVEN_INCIDENT,
-    is_frozen,
-)
+from bursar.payouts.silence import ASKS_WHILE_FROZEN, UNPROVEN_INCIDENT, is_frozen
 
 
 class CloseAlert(CloseIncident, frozen=True, kw_only=True):
@@ -33,7 +28,7 @@ class CloseAlert(CloseIncident, frozen=True, kw_only=True):
         if incident.kind == UNPROVEN_INCIDENT:
             attempts = self._attempts(ws, payout_id)
             asks = any(attempt.state in OPEN_ATTEMPT for attempt in attempts)
-        elif incident.kind in (MISMATCH_INCIDENT, UNEXPLAINED_INCIDENT):
+        elif incident.kind in ASKS_WHILE_FROZEN:
             asks = any(map(is_frozen, self._attempts(ws, payout_id)))
         else:
             asks = False

@@ -13,7 +13,7 @@ from bursar.incidents.model import OPEN_INCIDENTS
 from bursar.ledger import recipes
 from bursar.ledger.model import HOLDS, PENDING_LEGS
 from bursar.payouts.commands import account_locks
-from bursar.payouts.effects import report_unexplained
+from bursar.payouts.effects import report_unexplained, stands
 from bursar.payouts.errors import NotDue
 from bursar.payouts.machine import OPEN_ATTEMPT, PAID_ATTEMPT, AttemptState, Event, State
 from bursar.payouts.model import (
@@ -381,10 +381,12 @@ class RecordInquiry(_OnOutcome, frozen=True, kw_only=True):
         silent = isinstance(self.outcome, Unknown) and not speaks_of_money(self.outcome)
         again: datetime | None = next_inquiry(attempt, ws.now)
         if not silent or ws.now >= unprovable_at(attempt):
-            note = {"attempt": attempt.id, "answer": self.outcome}
-            remark(ws, payout, "attempt.evidence", note)
-            report_unexplained(ws, payout, attempt)
-            again = None
+            # What came back has to be explained some day: that question is put until it is.
+            asks_on = is_frozen(attempt) and stands(ws, attempt).unexplained
+            if not asks_on or report_unexplained(ws, payout, attempt):
+                note = {"attempt": attempt.id, "answer": self.outcome}
+                remark(ws, payout, "attempt.evidence", note)
+            again = again if asks_on else None
         ws.update(ATTEMPTS, _set(attempt, inquire_at=again, inquiries=attempt.inquiries + 1))
 
 

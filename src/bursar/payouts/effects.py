@@ -10,7 +10,7 @@ import msgspec
 
 from bursar.engine.model import JournalEntry
 from bursar.engine.working_set import WorkingSet
-from bursar.incidents.commands import open_incident, open_incidents
+from bursar.incidents.commands import close_incident, open_incident, open_incidents
 from bursar.ledger import recipes
 from bursar.payouts.facts import (
     FOREIGN,
@@ -49,6 +49,10 @@ def take_effect(
     The attempt has been moved to its new state already.
     """
     after = stands(ws, attempt)
+    if before.unexplained and not after.unexplained:
+        for incident in open_incidents(ws, payout.id):
+            if incident.kind == UNEXPLAINED_INCIDENT:
+                close_incident(ws, incident, note="The payment was told.")
     if after.paid and not before.paid:
         payout = _left(ws, payout, attempt, fact)
     back = _return_behind(ws, fact)
@@ -65,15 +69,14 @@ def take_effect(
         _second_reference(ws, payout, attempt, fact)
 
 
-def report_unexplained(ws: WorkingSet, payout: Payout, attempt: Attempt) -> None:
+def report_unexplained(ws: WorkingSet, payout: Payout, attempt: Attempt) -> bool:
     """Money came back, the provider was asked how much had left, and it did not tell: people must.
 
-    For an attempt that had ended; an open one is asked about until it is called unproven.
+    For an attempt that had ended; an open one is asked about until it is called unproven. False if
+    people are called already.
     """
-    if not stands(ws, attempt).unexplained:
-        return
     if any(row.kind == UNEXPLAINED_INCIDENT for row in open_incidents(ws, payout.id)):
-        return
+        return False
     facts = ws.children(FACTS_OF_ATTEMPT, attempt.id)
     back = sum(fact.amount for fact in facts if fact.kind == AttemptState.RETURNED)
     _report(
@@ -88,6 +91,7 @@ def report_unexplained(ws: WorkingSet, payout: Payout, attempt: Attempt) -> None
             "booked. Two persons may say how the payout stands."
         ),
     )
+    return True
 
 
 def report_other_return(ws: WorkingSet, payout: Payout, attempt: Attempt, fact: Fact) -> None:
@@ -245,7 +249,7 @@ def _contradicted(ws: WorkingSet, payout: Payout, attempt: Attempt, after: Stand
     failed = [fact for fact in facts if fact.kind == AttemptState.FAILED]
     codes = sorted({fact.code or "no code" for fact in failed if fact.source != Source.OPERATOR})
     said = [f"{attempt.provider} says that it failed, with {', '.join(codes)}"] if codes else []
-    if len(codes) < len({fact.code for fact in failed}):
+    if any(fact.source == Source.OPERATOR for fact in failed):
         said.append("two persons said that it was not executed")
     _report(
         ws,

@@ -18,7 +18,6 @@ from bursar.engine.model import Origin
 from bursar.kit.backoff import full_jitter
 from bursar.kit.clock import Clock
 from bursar.kit.crashpoints import CrashPoints, NoCrash, Step, passing
-from bursar.kit.errors import BursarError
 from bursar.kit.ids import Ids, Randomness
 from bursar.payouts.attempts import (
     BeginAttempt,
@@ -36,8 +35,9 @@ from bursar.payouts.machine import AttemptState
 from bursar.payouts.outcomes import Returned
 from bursar.payouts.store import PayoutReads
 from bursar.rails.contracts import Contract
+from bursar.rails.errors import ProviderEventInvalid
 from bursar.rails.outcomes import Executed, Inquiry, StatusReturned
-from bursar.rails.port import PayoutRail, WebhookVerifier
+from bursar.rails.port import PayoutRail, ProviderEvent, WebhookVerifier
 from bursar.rails.proof import as_instructed, judge_inquiry, judge_submit, window_closes_at
 
 log = structlog.get_logger(__name__)
@@ -212,7 +212,7 @@ async def apply_event(jobs: Jobs, inbox_key: str) -> None:
         return
     event = None
     try:
-        event = jobs.verifiers[provider].parse(body.encode())
+        event = _read(jobs.verifiers[provider], event_id, body)
         apply = ApplyEvent(
             origin=jobs.origin, provider=provider, event=event, retry_delay=jobs.retry_delay(1)
         )
@@ -224,7 +224,10 @@ async def apply_event(jobs: Jobs, inbox_key: str) -> None:
         raise
     except Exception as error:
         # It is put behind the others, and in the end before a human: it must not block them (F45).
-        log.exception("event_not_applied", inbox_key=inbox_key)
+        if isinstance(error, ProviderEventInvalid):
+            log.warning("event_unreadable", inbox_key=inbox_key, why=_why(error))
+        else:
+            log.exception("event_not_applied", inbox_key=inbox_key)
         await jobs.engine.submit(
             DeferEvent(
                 origin=jobs.origin,
@@ -236,12 +239,23 @@ async def apply_event(jobs: Jobs, inbox_key: str) -> None:
         )
 
 
+def _read(verifier: WebhookVerifier, event_id: str, body: str) -> ProviderEvent:
+    """The event in a stored body. Raises `ProviderEventInvalid`.
+
+    A body that could not be read as it came is stored as text, which might be read as another.
+    """
+    event = verifier.parse(body.encode())
+    if event.event_id != event_id:
+        raise ProviderEventInvalid("another event than it was stored as", pointer="/event_id")
+    return event
+
+
 def _why(error: Exception) -> str:
-    """For people: what our own errors say, with the field; the log has the others."""
-    if not isinstance(error, BursarError):
+    """For people: what can't be read, with the field; the log has what else went wrong."""
+    if not isinstance(error, ProviderEventInvalid):
         return "It could not be applied; the log says why."
-    place = getattr(error, "pointer", None)
-    return f"It could not be applied: {error.detail}{f', at {place}' if place else ''}."
+    place = f", at {error.pointer}" if error.pointer else ""
+    return f"It can't be read: {error.detail}{place}."
 
 
 async def take_over(jobs: Jobs, attempt_id: str) -> None:

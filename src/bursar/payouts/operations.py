@@ -36,8 +36,8 @@ from bursar.payouts.model import (
 )
 from bursar.payouts.outcomes import Told, learn
 from bursar.payouts.silence import (
+    ASKS_WHILE_FROZEN,
     MISMATCH_INCIDENT,
-    UNEXPLAINED_INCIDENT,
     UNPROVEN_INCIDENT,
     closes_at,
     is_frozen,
@@ -53,8 +53,8 @@ Verdict = Literal["executed", "not_executed"]
 _PROPOSED: Final = "attempt.resolution_proposed"
 _RESOLVED: Final = "attempt.resolved"
 _ANSWERED: Final[dict[str, frozenset[str]]] = {
-    "executed": frozenset({UNPROVEN_INCIDENT, UNEXPLAINED_INCIDENT}),
-    "not_executed": frozenset({UNPROVEN_INCIDENT, UNEXPLAINED_INCIDENT, MISMATCH_INCIDENT}),
+    "executed": frozenset({UNPROVEN_INCIDENT, *ASKS_WHILE_FROZEN}) - {MISMATCH_INCIDENT},
+    "not_executed": frozenset({UNPROVEN_INCIDENT, *ASKS_WHILE_FROZEN}),
 }
 """The kinds of incidents that a verdict answers.
 
@@ -194,8 +194,6 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
             raise NothingToResolve(f"The payout is {payout.state}.", state=payout.state)
         known = ws.find(RESOLUTIONS, attempt.id)
         answer = known if known is not None and _answers(known, attempt) else None
-        if answer is not None and answer.confirmed_at is not None:
-            raise NothingToResolve(f"The payout is {payout.state}.", state=payout.state)
         _refuse_before(unprovable_at(attempt), ws.now)
         said = self._resolution(attempt, ws.now)
         if answer is None or _content(answer) != _content(said):
@@ -255,15 +253,12 @@ class ResolvePayout(_OnOwnPayout, frozen=True, kw_only=True):
 def _still_asked(ws: WorkingSet, payout_id: str) -> frozenset[str]:
     """The kinds of alerts that wait for more than a person's note: an attempt is still frozen."""
     frozen = any(map(is_frozen, ws.children(ATTEMPTS_OF_PAYOUT, payout_id)))
-    return frozenset({MISMATCH_INCIDENT, UNEXPLAINED_INCIDENT}) if frozen else frozenset()
+    return ASKS_WHILE_FROZEN if frozen else frozenset()
 
 
 def _answers(known: Resolution, attempt: Attempt) -> bool:
     """Whether what was said is about all that is told now; else it is to be said anew."""
-    if attempt.frozen_at is None:
-        return True
-    # A confirmed word had ended what froze it then.
-    return known.confirmed_at is None and known.proposed_at >= attempt.frozen_at
+    return attempt.frozen_at is None or known.proposed_at > attempt.frozen_at
 
 
 def _in_question(attempts: list[Attempt]) -> Attempt | None:
@@ -333,11 +328,12 @@ def resolution_shown(
 ) -> dict[str, object] | None:
     """What people say of the attempt in question, as the journal has it, for the API to show.
 
-    If none is in question: the last word that two persons agreed on. A proposal about an attempt
-    that has ended in another way is about nothing, and is not shown. `history` is oldest first.
+    None if nobody has spoken since it is in question. If none is: the last word that two persons
+    agreed on. A proposal about an attempt that has ended in another way is about nothing, and is
+    not shown. `history` is oldest first.
     """
     said: dict[str, Resolution] = {}
-    confirming: dict[str, str] = {}
+    agreed: tuple[Resolution, str] | None = None
     attempt_of = {attempt.id: attempt for attempt in attempts}
     for line in history:
         if line.kind not in (_PROPOSED, _RESOLVED):
@@ -346,15 +342,14 @@ def resolution_shown(
         if line.kind == _PROPOSED:
             said[note.attempt] = _proposal(attempt_of[note.attempt], note, line)
         else:
-            known = said.pop(note.attempt)  # put last: the newest word is shown
-            said[note.attempt] = _set(known, confirmed_by=line.actor, confirmed_at=line.at)
-            confirming[note.attempt] = note.reason
+            known = said.pop(note.attempt)
+            agreed = _set(known, confirmed_by=line.actor, confirmed_at=line.at), note.reason
     current = _in_question(attempts)
-    agreed = [said[attempt_id] for attempt_id in said if attempt_id in confirming]
-    found = said.get(current.id) if current else next(reversed(agreed), None)
-    if found is None:
-        return None
-    return resolution_view(found, payout, confirming.get(found.attempt_id))
+    if current is not None:
+        proposed = said.get(current.id)
+        stands = proposed is not None and _answers(proposed, current)
+        return resolution_view(proposed, payout, None) if proposed and stands else None
+    return None if agreed is None else resolution_view(agreed[0], payout, agreed[1])
 
 
 class _Said(msgspec.Struct, frozen=True):

@@ -35,12 +35,13 @@ from bursar.payouts.silence import (
     is_frozen,
     is_held_up,
     report_held_up,
+    report_promised,
     report_unproven,
     stay_unknown,
 )
 from bursar.payouts.steps import move, release
 from bursar.rails.outcomes import Accepted, Executed, NotExecuted, Outcome, Unknown
-from bursar.rails.proof import retry_elsewhere
+from bursar.rails.proof import NOT_FOUND, retry_elsewhere
 
 _set = msgspec.structs.replace
 
@@ -236,6 +237,8 @@ def _accepted(
     if not known:
         ws.insert(FACTS, fact)
     if attempt.state not in OPEN_ATTEMPT:
+        if not known and attempt.state == AttemptState.FAILED and attempt.code == NOT_FOUND:
+            report_promised(ws, payout, attempt, outcome)
         return not known
     asked = told.source == Source.INQUIRY
     pause = max(AWAIT_EVENT, inquire_after(attempt.inquiries) if asked else timedelta(0))
@@ -283,8 +286,7 @@ def _not_executed(
         sequence=outcome.sequence,
     )
     if frozen:
-        if told.source != Source.WEBHOOK:
-            stay_unknown(ws, payout, attempt, outcome.code, source=told.source)
+        stay_unknown(ws, payout, attempt, outcome.code, source=told.source)
         return _take_in(ws, payout, ws.get(ATTEMPTS, attempt.id), fact, told)
     if not is_open:
         return _take_in(ws, payout, attempt, fact, told)

@@ -411,7 +411,8 @@ LEFT JOIN facts k ON k.attempt_id = r.attempt_id AND k.kind = 'failed' AND k.ite
 ORDER BY 1
 
 -- name: verify_resolved
-SELECT subject_id, actor, at, body FROM journal WHERE kind = 'attempt.resolved' ORDER BY at
+SELECT subject_id, actor, at, body FROM journal WHERE kind = 'attempt.resolved'
+ORDER BY at, merchant_id, seq
 
 -- name: verify_stray_rows
 -- The first row about a payout or an attempt that does not exist.

@@ -13,7 +13,7 @@ from bursar.payouts.machine import AttemptState, State
 from bursar.payouts.model import ATTEMPTS, PAYOUTS, Attempt, Payout, Source
 from bursar.payouts.steps import remark
 from bursar.rails.contracts import CONTRACTS
-from bursar.rails.outcomes import NotExecuted
+from bursar.rails.outcomes import Accepted, NotExecuted
 from bursar.rails.proof import window_closes_at
 
 _set = msgspec.structs.replace
@@ -24,8 +24,11 @@ UNPROVEN = "unproven"
 UNPROVEN_INCIDENT = "attempt_unproven"
 MISMATCH_INCIDENT = "amount_mismatch"
 UNEXPLAINED_INCIDENT = "return_unexplained"
+PROMISED_INCIDENT = "promised_after_all"
 REFUSED_INCIDENT = "provider_refuses_us"
 UNREACHABLE_INCIDENT = "provider_unreachable"
+ASKS_WHILE_FROZEN = frozenset({MISMATCH_INCIDENT, UNEXPLAINED_INCIDENT, PROMISED_INCIDENT})
+"""Alerts that no one person closes while an attempt of their payout is frozen."""
 UNREACHABLE_AFTER = 5
 """At this attempt of a payout people hear that nothing reaches its provider."""
 
@@ -37,10 +40,10 @@ def inquire_after(inquiries: int) -> timedelta:
 
 
 def is_frozen(attempt: Attempt) -> bool:
-    """Whether money of an amount that we don't know may have left (F18).
+    """Whether money may have left of which we don't know how much, or whether (F13, F18).
 
-    So it is when another amount or currency was told than asked for, or a return of what nobody
-    told us was paid. An open one is never sent again, never failed by us or the provider. It ends
+    So it is when another amount or currency was told than asked for, a return of what nobody told
+    us was paid, or a promise of what its provider had said it did not know. An open one is never sent again, never failed by us or the provider. It ends
     by the right amount being told, or by two persons. Of a payout with a frozen attempt, open or
     not, no other attempt begins, and its hold is neither cancelled nor expired.
     """
@@ -123,16 +126,43 @@ def close_unproven(ws: WorkingSet, payout: Payout, attempt: Attempt) -> None:
             close_incident(ws, incident, note="The attempt has ended.")
 
 
+def report_promised(ws: WorkingSet, payout: Payout, attempt: Attempt, promise: Accepted) -> None:
+    """What its provider said it did not know it had promised (F13): nothing more is sent.
+
+    It is asked again, and people are called.
+    """
+    freeze(ws, payout, attempt)
+    ask_now(ws, ws.get(ATTEMPTS, attempt.id))
+    open_incident(
+        ws,
+        remark(ws, ws.get(PAYOUTS, payout.id), "attempt.promised", {"attempt": attempt.id}),
+        kind=PROMISED_INCIDENT,
+        subject_id=payout.id,
+        amount=payout.amount,
+        currency=payout.currency,
+        detail=(
+            f"{attempt.provider} promised the key {attempt.provider_key}, as "
+            f"{promise.provider_ref}, and had told after its window that it does not know it. "
+            "It may be carried out yet."
+        ),
+    )
+
+
 def is_held_up(outcome: object) -> bool:
-    """Whether it failed for a cause that is not the payout's: ours, or nothing was sent (F90)."""
-    return isinstance(outcome, NotExecuted) and (outcome.ours or not outcome.sent)
+    """Whether it failed for a cause that is not the payout's (F90).
+
+    Its provider turns us away, or can't be reached. Not if this process was too slow to send.
+    """
+    return isinstance(outcome, NotExecuted) and (
+        outcome.ours if outcome.sent else outcome.retryable and not outcome.ours
+    )
 
 
 def report_held_up(ws: WorkingSet, attempt: Attempt, outcome: NotExecuted) -> None:
     """Payouts wait for a cause that uses up no retry: tell people of the platform, once (F90).
 
-    It is one alert for each provider and kind. A provider that could not be reached a few times is
-    none yet.
+    It is one alert for each provider and kind; workers that fail in the same moment may each open
+    one. A provider that could not be reached a few times is none yet.
     """
     if not outcome.sent and attempt.number < UNREACHABLE_AFTER:
         return
@@ -140,15 +170,20 @@ def report_held_up(ws: WorkingSet, attempt: Attempt, outcome: NotExecuted) -> No
     provider = attempt.provider
     if any(row.kind == kind for row in open_incidents(ws, provider)):
         return
-    says = f"refuses us with {outcome.code}: {outcome.reason}." if outcome.sent else "gets nothing."
+    what = f"refuses us with {outcome.code}" if outcome.sent else "gets nothing from us"
     open_incident(
         ws,
-        ws.journal(PLATFORM, f"provider.{kind}", provider, {"code": outcome.code}),
+        ws.journal(
+            PLATFORM,
+            kind.replace("_", ".", 1),
+            provider,
+            {"code": outcome.code, "reason": outcome.reason},
+        ),
         kind=kind,
         subject_id=provider,
         detail=(
-            f"{provider} {says} Payouts wait, and are tried again until their holds expire. The "
-            f"first that told: {attempt.payout_id}."
+            f"{provider} {what}: {outcome.reason}. Payouts wait, and are tried again until their "
+            f"holds expire. The first that told: {attempt.payout_id}."
         ),
     )
 

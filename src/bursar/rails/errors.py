@@ -2,7 +2,7 @@
 
     BursarError
     ├── WebhookSignatureInvalid     not proven to come from the provider: 401
-    └── ProviderEventInvalid        signed, but not an event of the contract: 400
+    └── ProviderEventInvalid        signed, but not an event of the contract: kept for people
 
 What a provider answers is never an exception: it is an `Outcome` or an `Inquiry`.
 """
@@ -19,7 +19,10 @@ class WebhookSignatureInvalid(BursarError):
 
 
 class ProviderEventInvalid(BursarError):
-    """The body is not an event that the provider's contract describes. Nothing was stored."""
+    """The body is not an event that the provider's contract describes.
+
+    No client hears of it: it is stored as it came, and put before people.
+    """
 
     code = "provider_event_invalid"
     status = 400

@@ -27,6 +27,9 @@ from bursar.rails.outcomes import (
     Unknown,
 )
 
+NOT_FOUND = "not_found"
+"""The code of a failure whose proof is that the provider does not know the order."""
+
 
 class Release(msgspec.Struct, frozen=True):
     """An attempt is over and moved nothing. `retry`: the payout may be sent again, anywhere."""
@@ -129,7 +132,7 @@ def judge_inquiry(
                 return Unknown("not_found_after_promise")
             if closed and contract.absence_is_proof:
                 reason = "the provider knows no such instruction after its finality window"
-                return NotExecuted(code="not_found", reason=reason, retryable=True, sent=True)
+                return NotExecuted(code=NOT_FOUND, reason=reason, retryable=True, sent=True)
             return Unknown("not_found" if closed else "not_found_in_window")
         case StatusUnknown(reason):
             return Unknown(reason)

@@ -230,6 +230,7 @@ class Processor:
             self._store.insert(verdict.booking)
         elif verdict.booking is not None:
             self._store.update(verdict.booking)
+            self._store.arrived(order.key)
         elif known is not None and not isinstance(verdict.decision, KeyReused):
             self._store.arrived(order.key)
         return verdict

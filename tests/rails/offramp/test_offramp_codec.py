@@ -106,7 +106,8 @@ def test_one_spelling_per_amount(text: str) -> None:
         ({"status": "refunded"}, Unknown("refunded")),
         ({"amount": "1.000002"}, Unknown("amount_mismatch", 1_000_002, "USDC")),
         ({"asset": "USDT"}, Unknown("amount_mismatch", 1_000_001, "USDT")),
-        ({"asset": "EUR"}, Unknown("amount_mismatch", 0)),
+        ({"asset": "EUR"}, Unknown("amount_mismatch", 0, "EUR")),
+        ({"asset": "EUR", "amount": "1.250000"}, Unknown("amount_mismatch", 125, "EUR")),
         ({"asset": "DOGE"}, Unknown("amount_mismatch", 0)),
         ({"amount": "1.0"}, Unknown("amount_mismatch", 0, "USDC")),
         ({"cost": "1.0"}, Unknown("amount_unreadable")),
@@ -152,7 +153,11 @@ def test_refused_credentials(body: bytes, *, proof: bool) -> None:
             (status, asset, StatusExecuted(provider_ref="op_1", amount_minor=own, currency=code))
             for status in ("completed", "refunded")
             # A euro has two decimals, so the off-ramp's six can't be told in its minor units.
-            for asset, own, code in (("USDT", 1_000_001, "USDT"), ("EUR", 0, ""), ("DOGE", 0, ""))
+            for asset, own, code in (
+                ("USDT", 1_000_001, "USDT"),
+                ("EUR", 0, "EUR"),
+                ("DOGE", 0, ""),
+            )
         ),
     ],
 )

@@ -181,7 +181,7 @@ def test_refused_events(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("asset", "amount", "currency"),
-    [("USDT", 100_250_000, "USDT"), ("EUR", 0, ""), ("DOGE", 0, "")],
+    [("USDT", 100_250_000, "USDT"), ("EUR", 10_025, "EUR"), ("DOGE", 0, "")],
 )
 def test_an_event_in_another_asset(asset: str, amount: int, currency: str) -> None:
     """F18: it is told as far as we carry the asset; whether it was asked for is judged later."""

@@ -97,13 +97,14 @@ def in_ours(text: str, asset: str) -> tuple[int, str]:
 
     The off-ramp writes 6 decimals whatever the asset.
     """
-    if asset == ASSET:
-        return amount_minor(text) or 0, ASSET
     try:
         own = currency(asset)
-        return parse_major(text, own), own.code
-    except (UnknownCurrency, AmountInvalid):
+    except UnknownCurrency:
         return 0, ""
+    six = amount_minor(text) or 0
+    shift = own.exponent - currency(ASSET).exponent
+    minor, lost = (six * 10**shift, 0) if shift >= 0 else divmod(six, 10**-shift)
+    return (0 if lost else int(minor)), own.code
 
 
 def encode_instruction(instruction: PayoutInstruction, _contract: Contract) -> bytes | None:
