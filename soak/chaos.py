@@ -62,7 +62,7 @@ OCCASIONAL: Final = 0.01
 IMPROBABLE: Final = 1e-6
 FATES: Final = Fates(RATE, seed=1, likelier=LIKELIER)
 """The seed is that of `bursar up` if nobody says another."""
-LASTING: Final = 500
+LASTING: Final = 1_000
 """Half of the kills must fall while so many payouts are asked for; fewer are asked for too soon."""
 SECONDS: Final = {
     "late_s": 2.0,

@@ -43,9 +43,10 @@ def is_frozen(attempt: Attempt) -> bool:
     """Whether money may have left of which we don't know how much, or whether (F13, F18).
 
     So it is when another amount or currency was told than asked for, a return of what nobody told
-    us was paid, or a promise of what its provider had said it did not know. An open one is never sent again, never failed by us or the provider. It ends
-    by the right amount being told, or by two persons. Of a payout with a frozen attempt, open or
-    not, no other attempt begins, and its hold is neither cancelled nor expired.
+    us was paid, or a promise of what its provider had said it did not know. An open one is never
+    sent again, never failed by us or the provider. It ends by the right amount being told, or by
+    two persons. Of a payout with a frozen attempt, open or not, no other attempt begins, and its
+    hold is neither cancelled nor expired.
     """
     return attempt.frozen_at is not None
 
