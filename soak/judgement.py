@@ -181,7 +181,8 @@ def judge(
 ) -> None:
     """All checks of the end. Of the payouts `resolved` by people nobody told us the cost.
 
-    Of those `let_go` people have said that what was executed is not what was asked for.
+    Of those `let_go` people have said that what was executed is not what was asked for: they knew,
+    whether or not the provider had told us by then.
     """
     told = incidents_of(checker, closed=True)
     for event in rows_of(checker.memory, "inbox"):
@@ -212,7 +213,7 @@ def judge(
         _executions(world, wire, payout_id, counted)
         if len(moved[payout_id].executions()) > 1 and not kinds & ABOUT_DOUBLES:
             world.broken("I5", f"{payout_id} was executed twice, and nobody was told")
-        if strange and "amount_mismatch" not in kinds:
+        if strange and "amount_mismatch" not in kinds and payout_id not in let_go:
             world.broken("F18", f"{payout_id}: another amount was executed, and nobody was told")
         _told_amounts(world, checker, payout, strange)
         if not strange and kinds & ABOUT_AMOUNTS:
